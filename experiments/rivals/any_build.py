@@ -35,6 +35,7 @@ import torch.distributed as dist
 
 MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer")
 TIMEOUT, LEAD_SECONDS = 300.0, 0.1
+Spec = dict[str, Any]
 LATER = 8  # scores of the same X, from which the cost of a later one is taken
 OUR_PLACES = {  # of names, in today's build and in those before its modules moved
     "methods": ("mpc_appraisal.methods", "mpc_appraisal.appraisal"),
@@ -238,38 +239,27 @@ def _start_together(rendezvous: Any) -> None:
 
 # -- whole appraisals ----------------------------------------------------------------------------------------------
 def appraisal(
-    method: dict[str, Any],
-    market: dict[str, Any],
-    count: int,
-    engine: str,
-    l2: float,
-    relay: Sequence | None = None,
-    checked: bool = False,
+    method: Spec, market: Spec, count: int, engine: str, l2: float, relay: Sequence | None = None, checked: bool = False
 ) -> Cost:
     """Appraise `count` candidates of label-noised rows, as `mpc_appraisal.appraise` does for a user.
 
     Args:
-        method: The name of a method's class as `of`, and its settings.
-        market: The name of the data's class as `data`, and the settings of LabelNoise.
+        method, market: The name of a method's class as `of`, or of the data's as `data`, and the settings of it.
         relay: The host and port of a `harness.relay` that all connections of the parties go through; None for none.
         checked: Whether the owners check each other's messages, which earlier builds cannot.
 
-    Returns the cost, with the worst distance from plaintext as `difference`, the records' phases, and what a dry run
-    foretold as `estimate`.
+    Returns the cost, with the worst `difference` from plaintext, the records' phases, and the dry run's `estimate`.
     """
     from mpc_appraisal import Spawn, appraise, data
 
-    settings = dict(market)
+    own, settings = dict(method), dict(market)
     source = getattr(data, settings.pop("data"))()
     built = module("scenarios").LabelNoise(**settings).build(*source.load(), 0)
     chosen = [each.data.renamed(each.name) for each in built.candidates][:count]
-    own = dict(method)
     stated = getattr(module("methods"), own.pop("of"))(**own)
-    spent: dict[str, dict] = {}
-    session = Spawn(engine=engine, integrity="on") if checked else Spawn(engine=engine)
+    spent, session = {}, Spawn(engine=engine, **({"integrity": "on"} if checked else {}))
     with _measured(Spawn.run.__globals__, spent, relay):
-        given = {"train": built.train, "test": built.test, "l2": l2, "session": session}
-        result = appraise(chosen, method=stated, **given)
+        result = appraise(chosen, method=stated, train=built.train, test=built.test, l2=l2, session=session)
     return _of_records(list(result), spent) | {
         "difference": max(abs(record.difference) for record in result),
         "phases": {key: sum(record.seconds.get(key, 0.0) for record in result) for key in ("share", "private")},
@@ -364,10 +354,7 @@ def _party(
 
 
 def _watched(real: Callable, spent: dict[str, Any], deals: bool) -> Callable:
-    """Return the function with its seconds added up in `spent`; a dry run is counted in, but is not the joint one.
-
-    A replay, by which an owner checks messages, runs within the joint program, and so do its seconds.
-    """
+    """Return the function with its seconds added up in `spent`; a dry run is not the joint one, and a replay in it."""
 
     def call(*arguments: Any, **more: Any) -> Any:
         if not deals and "Replay" in type(arguments[0]).__name__:

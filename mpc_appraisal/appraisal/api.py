@@ -255,7 +255,7 @@ def run(
                 lacks = "between organisations" if between else f"no {key} data"
                 raise InputError("baselines", lacks, "both sides' data in one process, with train and test")
     if isinstance(session, Join):
-        role = session.resolved_role()
+        role = session.check()
         if role == "model_owner":
             needs(plan.methods, buyer)
         elif role == "data_owner" and not seller.candidates:

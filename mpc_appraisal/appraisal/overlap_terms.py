@@ -95,7 +95,7 @@ class OverlapPlan(OverlapTerms):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_seconds(join_timeout=self.join_timeout, timeout=self.timeout)
+        check_seconds("", join_timeout=self.join_timeout, timeout=self.timeout)
         check_transport("transport", self.transport.kind)
 
     @property

@@ -41,10 +41,18 @@ from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts
 from mpc_appraisal.models.training import MODELS
-from mpc_appraisal.mpc.backends.registry import check_engine, warn
-from mpc_appraisal.mpc.backends.settings import INTEGRITY_DEFAULTS, PlainSettings, SpawnSettings, checks_messages
+from mpc_appraisal.mpc.backends.registry import warn
+from mpc_appraisal.mpc.backends.settings import (
+    INTEGRITY_DEFAULTS,
+    PlainSettings,
+    SpawnSettings,
+    check_connection,
+    checks_messages,
+)
+from mpc_appraisal.mpc.net.certificates import CertificateFiles
 from mpc_appraisal.mpc.net.launch import Emit, begin, launch
-from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
+from mpc_appraisal.mpc.net.rendezvous import check_launched, check_stated, parse_address
+from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.release.accuracy import PLAINTEXT
@@ -181,7 +189,9 @@ class Join:
         in_the_clear: True or 'yes' accepts that whoever can read the network reads keys and shares. The transports tcp
             and gloo are refused without it.
         integrity: Whether the owners check all of each other's messages before a value is opened: 'on' or True, 'off'
-            or False; InputError refuses any other.
+            or False.
+
+    Raises InputError, which names the field, for a setting that does not fit.
     """
 
     role: str | None = None
@@ -199,12 +209,32 @@ class Join:
     name = "join"
 
     def __post_init__(self):
-        checks_messages(self.integrity)
+        check_connection(self)
+        checks_messages(self.integrity, "integrity")
+        if self.role is not None:
+            one_of("role", self.role, ROLES)
+        for key in ("rendezvous", "data_owner_address"):
+            if getattr(self, key) is not None:
+                parse_address(getattr(self, key), key)
+        check_clear(self.transport, self.in_the_clear, "in_the_clear")
+
+    def check(self) -> str:
+        """Return this party's role, once all that can be checked without the other parties fits it.
+
+        Raises InputError for certificate files that are missing or do not fit the role, for an address that is missing,
+        and as `resolved_role` does. Nothing was sent.
+        """
+        role = self.resolved_role()
+        if self.transport == "tls":
+            check_stated(self.rendezvous)
+            CertificateFiles.of(self.tls, role)
+        elif self.rendezvous is None:
+            check_launched()
+        return role
 
     def resolved_role(self) -> str:
         """Return the stated role, or the one of torchrun's rank. Raises InputError where neither gives one."""
         if self.role is not None:
-            one_of("session.role", self.role, ROLES)
             return self.role
         if not os.environ.get("RANK"):
             raise InputError("session.role", None, f"one of {', '.join(ROLES)}, or a launch through torchrun")
@@ -224,8 +254,7 @@ class Join:
         Raises:
             InputError: A setting does not fit, or else what `party.take_part` raises.
         """
-        role = self.resolved_role()
-        check_clear(self.transport, self.in_the_clear)
+        role = self.check()
         plan = _with(plan, self, self.data_owner_address)
         return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
 
@@ -259,18 +288,14 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
-    """Return `plan` with the session's engine, time limits, transport and integrity.
+    """Return `plan` with the session's engine, time limits, transport and integrity. A warning says what leaks.
 
     A check of messages is public: it stands in the public configuration, and where there is none, nothing stands there,
-    as before there were such checks. Raises InputError for unfit settings.
+    as before there were such checks.
     """
-    check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
-    warn(check_engine(session.engine))
-    if isinstance(session.logit_bound, str) and session.logit_bound != AUTO_BOUND:
-        raise InputError("session.logit_bound", repr(session.logit_bound), f"a number above 0, null or {AUTO_BOUND}")
+    warn(session.engine)
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
-    transport.check_engine(session.engine)
     integrity = checks_messages(session.integrity)
     if integrity:
         public = plan.public | {INTEGRITY: ON}

@@ -151,8 +151,9 @@ def most_likely(
 
     Raises InputError for a noise or prior that is not above 0, and for values that do not fit the candidates.
     """
-    if not (noise > 0 and prior > 0):
-        raise InputError("noise, prior", (noise, prior), "numbers above 0")
+    for name, stated in (("noise", noise), ("prior", prior)):
+        if not stated > 0:
+            raise InputError(name, stated, "a number above 0")
     x, y, norms, counts = _distinct(values, candidates, power)
     scale = (x.norm(dim=1) * candidates[0].rows) ** power  # the scale of the values and of their noise
     weight, labels = counts * (scale / noise).square(), torch.eye(candidates[0].classes, dtype=torch.float64)[y]

@@ -12,7 +12,7 @@ stored, because views hold private rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,20 +20,20 @@ import torch
 
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed, uses_model
+from mpc_appraisal.cli.opened_answers import answers_of
 from mpc_appraisal.common.roles import DATA_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.methods import Appraiser, Finetuning, GradientNorm, Influence
-from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
-from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
-from mpc_appraisal.transformations.views import AnswersView, HelperView, MaskedProductView, OffersView
+from mpc_appraisal.transformations.views import HelperView, MaskedProductView, OffersView
 
 HELPER, MASKED_PRODUCT, ANSWERS, OFFERS = "helper", "masked_product", "answers", "offers"
+MOST_ROWS = 10_000  # the most rows from which an attack begins that is not on whole candidates
 STOCK = "stock"  # CrypTen as shipped, whose masks torch's generator draws
 INFLATED = (GradientNorm.name, Influence.name, Finetuning.name)  # the methods whose inflation is known
-OPENED = ("value", "bit")  # the releases whose answers give the model away
+OPENED = ("value", "bit", "dp")  # the releases whose answers give the model away
 
 
 def shown(plan: Plan, session: Any) -> tuple[str, ...]:
@@ -67,16 +67,24 @@ def view_of(name: str, plan: Plan, prepared: Prepared, candidates: Sequence[Data
         prepared, candidates: What `prepared_sides` returned.
         rounded: Whether what is opened is rounded to fixed point, as in a private session.
     """
-    rows = Dataset(torch.cat([c.x for c in candidates]), torch.cat([c.y for c in candidates]), candidates[0].classes)
+    rows = rows_of(candidates)
     if name == HELPER:
         return _helper(prepared, rows)
     if name == MASKED_PRODUCT:
         largest = max(candidates, key=lambda each: each.rows)
-        return MaskedProductView(with_bias(largest.x.to(torch.float64)), prepared.model.theta.to(torch.float64))
+        x = with_bias(largest.x[:MOST_ROWS].to(torch.float64))
+        return MaskedProductView(x, prepared.model.theta.to(torch.float64))
     if name == ANSWERS:
-        return _answers(plan, prepared, rows, rounded)
+        return answers_of(plan, prepared, rows, rounded)
     valued = {m.name: partial(_value, prepared, m) for m in plan.methods if m.name in INFLATED}
     return OffersView(valued, tuple(candidates), prepared.train or rows, plan.l2)
+
+
+def rows_of(candidates: Sequence[Dataset]) -> Dataset:
+    """Return rows of all candidates together, at most MOST_ROWS, the first ones of each and as many of each."""
+    most = max(1, MOST_ROWS // len(candidates))
+    x, y = (torch.cat([part[:most] for part in parts]) for parts in zip(*((c.x, c.y) for c in candidates), strict=True))
+    return Dataset(x, y, candidates[0].classes)
 
 
 def _whole(data: Dataset | StoredDataset) -> Dataset:
@@ -93,20 +101,5 @@ def _helper(prepared: Prepared, rows: Dataset) -> HelperView:
     return HelperView(hidden, logits, lambda: logits(rows.x)[None], rows, prepared.test or prepared.train)
 
 
-def _answers(plan: Plan, prepared: Prepared, rows: Dataset, rounded: bool) -> AnswersView:
-    method = next(method for method in plan.methods if method.name == GradientNorm.name)
-    bits, threshold = plan.release.description.threshold, prepared.inputs[method.name].threshold
-    value = partial(_opened if rounded else _value, prepared, method)
-    answer: Callable[[Dataset], float | bool] = (lambda data: value(data) >= threshold) if bits else value
-    return AnswersView(answer, bits, prepared.model, rows, prepared.test or prepared.train or rows)
-
-
 def _value(prepared: Prepared, method: Appraiser, data: Dataset) -> float:
     return prepared.plaintext(method, data)[0]
-
-
-def _opened(prepared: Prepared, method: Appraiser, data: Dataset) -> float:
-    """Return the value of which the opened number is rounded to fixed point."""
-    facts = Facts.of(prepared.model, prepared.train, prepared.test, data)
-    opened = method.opened_at(_value(prepared, method, data), facts)
-    return method.value(round(opened * 2.0**PRECISION_BITS) / 2.0**PRECISION_BITS, facts)

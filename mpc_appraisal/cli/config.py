@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.overlap_terms import MINIMUM, OverlapTerms
 from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.reworded import reworded
 from mpc_appraisal.common.roles import INTEGRITY, ON
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import PLACE
@@ -31,6 +33,7 @@ from mpc_appraisal.data import Dataset, Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 from mpc_appraisal.methods.installed import installed_method
+from mpc_appraisal.methods.setting_names import NAMED
 from mpc_appraisal.mpc.backends.settings import checks_messages
 
 # Configuration keys that belong to one party, or change no value, and are excluded from the public configuration.
@@ -218,6 +221,27 @@ def instantiate(cfg: DictConfig) -> Any:
         group = (FULL_KEY.findall(str(error)) or [""])[-1]  # the key of the object that failed, perhaps a nested one
         with by_key(group, OmegaConf.select(cfg._get_root(), group) or ()) if group else nullcontext():
             raise cause from error
+
+
+def in_full(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Raise an error of the block that names a setting of a method by its whole key, as appraisal.influence.group.
+
+    The code names it by appraisal.METHOD.SETTING or appraisal.SETTING. Where the configuration has one method, the key
+    is the shorter name. Where it has several, each stands under a key of its own.
+    """
+    stated = cfg.appraisal
+    nested = {key: node for key, node in stated.items_ex(resolve=False) if OmegaConf.is_dict(node)}
+
+    def whole(found: re.Match[str]) -> str:
+        method, setting = found.groups()
+        if method is None and setting in stated or method in nested:
+            return found[0]
+        if method is not None and setting in stated:
+            return f"appraisal.{setting}"
+        holder = next((key for key, node in nested.items() if setting in node), None)
+        return found[0] if holder is None else f"appraisal.{holder}.{setting}"
+
+    return reworded(partial(NAMED.sub, whole))
 
 
 def load_data(cfg: DictConfig) -> tuple[Dataset, Dataset]:

@@ -3,13 +3,18 @@
 In go the address of a scheduler, or the number of workers to start here. While the sweep runs, joblib's back end "loky"
 is Dask's: Hydra's launcher names that back end itself (hydra-joblib-launcher 1.2.0), so that another one cannot be
 chosen by its name. However the sweep ends, joblib then has its own back end again, and workers that were started here
-are stopped. The name of the class stands in conf/launch/dask.yaml and has to stay.
+are stopped. Ctrl-C in a terminal reaches these workers too, so that they are started deaf to it: this process ends
+them. The name of the class stands in conf/launch/dask.yaml and has to stay.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -21,6 +26,16 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
 ADDRESS, WORKERS = "hydra.callbacks.dask.address", "hydra.callbacks.dask.workers"
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that the block starts ignore Ctrl-C for good, and this process while the block lasts."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a new process has what this one ignores
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class DaskJobs(Callback):
@@ -66,9 +81,11 @@ class DaskJobs(Callback):
 
         try:
             if self.address is None:
-                self.cluster = LocalCluster(
-                    n_workers=self.workers, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-                )
+                os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")  # workers log on their own standard error
+                with _deaf_to_interrupts():
+                    self.cluster = LocalCluster(
+                        n_workers=self.workers, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+                    )
             self.client = Client(self.address or self.cluster, timeout=30)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             reason = shown(str(error) or type(error).__name__)

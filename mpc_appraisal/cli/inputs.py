@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import absolute, instantiate, load_data, overlap_of, preparation, recipe_of
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.reworded import renamed
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, Sizes, check_gaps, check_kind, open_dataset, read_dataset
 from mpc_appraisal.data.items import Items, items_of_keys
@@ -40,6 +42,24 @@ from mpc_appraisal.governance.catalogue import (
     salt_beside,
 )
 from mpc_appraisal.models.training import model_of
+
+
+@contextmanager
+def by_part(cfg: DictConfig) -> Iterator[None]:
+    """Raise an InputError of the block about training or test rows by the key that states these rows.
+
+    The block names them train, test or data. The key is party.train or party.test for files, and else data.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.name not in ("train", "test", "data"):
+            raise
+        if cfg.party.train:
+            name = "train" if error.name == "data" else error.name
+            raise renamed(error, f"party.{name}", error.value, error.expected) from error
+        found = error.value if error.name == "data" else f"{error.name} rows: {error.value}"
+        raise renamed(error, "data", found, error.expected) from error
 
 
 def built_in_market(cfg: DictConfig, parts: tuple[Dataset, Dataset] | None = None) -> MarketData:

@@ -19,7 +19,7 @@ from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.settings import digest_of_data, option_name
 from mpc_appraisal.attacks.measures import EVERY, attacks_on
 from mpc_appraisal.cli.config import ATTACK_FILES, absolute, extractor, instantiate, load_data, public_part
-from mpc_appraisal.cli.inputs import read_halves
+from mpc_appraisal.cli.inputs import by_part, read_halves
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.common.stable_names import TARGET, stable
@@ -47,13 +47,15 @@ def learn(
     """
     protocol, session, seed = instantiate(cfg.protocol), instantiate(cfg.session), check_seed(cfg.seed)
     attacks = attacks_on(attack_of(cfg), protocol.name, protocol.shows, EVERY)
-    protocol.check_session(session)
+    with by_key("session", cfg.session):
+        protocol.check_session(session)
     check_keys(cfg)
     data, about = read_data(cfg, seed)
-    with by_key("protocol", cfg.protocol):
+    with by_part(cfg), by_key("protocol", cfg.protocol):
         protocol.check(data)
-    for attack in attacks:
-        attack.check()
+    with by_key("attack", cfg.attack):
+        for attack in attacks:
+            attack.check()
     if session.name != PLAIN:
         for sentence in protocol.leakage if protocol.shows else ():
             print(f"warning: {protocol.label}: {sentence}", file=sys.stderr, flush=True)
@@ -61,7 +63,9 @@ def learn(
     findings = []
     for attack in attacks:
         emit({"state": f"attack: {attack.name.replace('_', ' ')}"})
-        for found in attack.measure(outcome.views[attack.reads], seed):
+        with by_part(cfg), by_key("attack", cfg.attack):
+            measured = attack.measure(outcome.views[attack.reads], seed)
+        for found in measured:
             findings.append(found.as_dict())
             if found.images is not None and about["digest"] is not None:
                 pictured(found.images)

@@ -41,6 +41,7 @@ from mpc_appraisal.cli.config import (
     absolute,
     check_sections,
     extractor,
+    in_full,
     instantiate,
     load_data,
     overlap_of,
@@ -48,7 +49,7 @@ from mpc_appraisal.cli.config import (
     release_settings,
 )
 from mpc_appraisal.cli.console import terminal
-from mpc_appraisal.cli.inputs import built_in_market, read_own, shown
+from mpc_appraisal.cli.inputs import built_in_market, by_part, read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
 from mpc_appraisal.cli.public_sizes import check_row_norm
@@ -214,7 +215,8 @@ def appraise_config(
     utility = bool(cfg.baselines.true_utility)
     result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
     if attacks is not None:
-        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit, instantiate(cfg.attack).name))
+        with by_part(cfg), by_key("attack", cfg.attack):
+            attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit, instantiate(cfg.attack).name))
     return result.with_measured(evaluated(served, result, plan, buyer, seller, emit))
 
 
@@ -269,7 +271,8 @@ def run_job(cfg: DictConfig) -> str | None:
         if between:
             if not cfg.overwrite:
                 finished.fresh(folder, name)
-            return _compute(cfg, folder)
+            with in_full(cfg):
+                return _compute(cfg, folder)
         key, settings = job_key(cfg), job_settings(cfg)
         # A launcher runs a job again if the worker is lost that ran it; the sweep's folder was empty when it began.
         again = sweeping and finished.finished(folder, key) and not cfg.overwrite
@@ -284,7 +287,8 @@ def run_job(cfg: DictConfig) -> str | None:
             raise InputError(
                 "hydra.sweep.dir", os.path.relpath(folder), "no finished job of another configuration there"
             )
-        _compute(cfg, folder, key, settings)
+        with in_full(cfg):
+            _compute(cfg, folder, key, settings)
         finished.supersede(root, key, settings)
         return None
 
@@ -344,7 +348,7 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     attacks, built = attacks_on_market(cfg, protocol.name), []
     seed, load = check_seed(cfg.seed), partial(load_data, cfg)
-    with by_key("market", cfg.market):
+    with by_key("market", cfg.market), by_key("session", cfg.session):
         record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
     attacked = None if attacks is None else attack_market(attacks, built[0], record, seed, instantiate(cfg.attack).name)
     finished.clear(folder)

@@ -111,7 +111,7 @@ def _run_spawned(
     emit: Emit,
 ) -> MarketResult:
     if session.engine != ENGINE:
-        raise InputError("session.engine", repr(session.engine), f"{ENGINE}: the marketplace has no other")
+        raise InputError("engine", repr(session.engine), f"{ENGINE}: the marketplace has no other")
     transport = Transport(session.transport, session.tls and str(Path(session.tls).absolute()), session.freeze_timeout)
     connection = Connection(transport, session.join_timeout, session.timeout)
     with tempfile.TemporaryDirectory(prefix="mpc-market-") as root:

@@ -21,9 +21,10 @@ from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.low_quality import evasive, mislabelled
+from mpc_appraisal.marketplace.buying.selection import STRATEGIES
 from mpc_appraisal.marketplace.buying.validation import uniform
 from mpc_appraisal.marketplace.plan import PIXEL, MarketPlan, Protocol, SellerInput, ShopperInput, Validation, whole
-from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, fitted_to, initial, train
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, check_descent, fitted_to, initial, train
 
 KINDS = ("mislabelled", "evasive")
 
@@ -85,8 +86,13 @@ class Sellers:
 
     def __post_init__(self) -> None:
         one_of("network", self.network, ARCHITECTURES)
-        for name in ("sellers", "own_rows", "validation_rows", "epochs", "batch_size"):
+        for name in ("sellers", "own_rows", "validation_rows", "epochs", "batch_size", "budget", "batch"):
             whole(name, getattr(self, name))
+        if self.rows is not None:
+            whole("rows", self.rows)
+        check_descent(self.lr, self.momentum)
+        one_of("selection", self.selection, tuple(STRATEGIES))
+        number("key_cap", self.key_cap, "a share above 0 and below 1", above=0, below=1)
         if self.low_quality is not None and self.low_quality not in KINDS:
             raise InputError("low_quality", repr(self.low_quality), f"{', '.join(KINDS)} or null")
         number("low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
@@ -112,7 +118,7 @@ class Sellers:
         offered = data.rows - self.own_rows if self.rows is None else self.rows
         if self.own_rows + max(offered, self.sellers) > data.rows:
             asked = f"{self.own_rows} own rows and {max(offered, self.sellers)} of {self.sellers} sellers"
-            raise InputError("market.own_rows", asked, f"together at most {data.rows}, a row a seller at least")
+            raise InputError("own_rows", asked, f"together at most {data.rows}, a row a seller at least")
         market.check_pool(offered)
         order = torch.randperm(data.rows, generator=torch.Generator().manual_seed(seed))
         own, rest = data.subset(order[: self.own_rows]), order[self.own_rows : self.own_rows + offered]
@@ -124,7 +130,7 @@ class Sellers:
         held = torch.ones(test.rows, dtype=torch.bool)
         held[checked] = False
         if not held.any():
-            raise InputError("market.validation_rows", self.validation_rows, f"fewer than the {test.rows} test rows")
+            raise InputError("validation_rows", self.validation_rows, f"fewer than the {test.rows} test rows")
         validation = test.subset(checked)
         low = round(self.low_share * self.sellers) if self.low_quality else 0
         parts = [data.subset(rows) for rows in rest.tensor_split(self.sellers)]

@@ -86,7 +86,7 @@ class Relevance(AlongDirections):
         self, model: LinearModel | None, train: Dataset | None, test: Dataset | None = None
     ) -> dict[str, torch.Tensor]:
         self.require(train, test)
-        mean, directions, variances = principal_directions(train, self.directions)
+        mean, directions, variances = principal_directions(train, self.directions, self.name)
         return {"directions": about(mean, directions), "variances": variances}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
@@ -150,7 +150,7 @@ class Diversity(AlongDirections):
         norm of x - m is that of x, less a^2, plus (a - s)^2, so that no sum needs more than squares of bounded numbers.
         """
         self.require(train, test)
-        mean, directions, _ = principal_directions(train, self.directions)
+        mean, directions, _ = principal_directions(train, self.directions, self.name)
         whole = torch.cat([mean, mean.new_ones(1)])
         along = whole / whole.norm()
         less = along.clone()
@@ -190,12 +190,14 @@ class Diversity(AlongDirections):
         return 2.0 ** math.floor(7.0 - math.log2(facts.rows) / 2 - math.log2(facts.longest))
 
 
-def principal_directions(train: Dataset, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def principal_directions(
+    train: Dataset, count: int, method: str = "relevance"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean (d,) of the training rows, their first principal directions (d, k), and the variances (k,).
 
     k is `count`, or d where that is smaller. The variances are means of squares about the mean, in float64. A
-    direction's sign is arbitrary, and no value depends on it. Raises InputError where the rows vary in fewer than k
-    directions.
+    direction's sign is arbitrary, and no value depends on it. Raises InputError, which names the setting of
+    `method`, where the rows vary in fewer than k directions.
     """
     count = min(count, train.features)
     x = train.x.to(torch.float64)
@@ -205,7 +207,7 @@ def principal_directions(train: Dataset, count: int) -> tuple[torch.Tensor, torc
     known = int((variances > NEGLIGIBLE * variances[0]).sum()) if variances[0] > 0 else 0
     if count > known:
         found = f"at most {known}, the number of directions in which the rows of {train.name} vary"
-        raise InputError("appraisal.directions", count, found)
+        raise InputError(f"appraisal.{method}.directions", count, found)
     return mean, rows[:count].t().contiguous(), variances[:count]
 
 

@@ -18,6 +18,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.common.archives import read_arrays
-from mpc_appraisal.common.checks import is_integer
+from mpc_appraisal.common.checks import integer, is_integer, number
 from mpc_appraisal.common.errors import InputError
 
 ARRAYS = "a .npz file that Network.save wrote: 'architecture', 'weight0', 'bias0', 'weight1', ..."
@@ -289,6 +290,13 @@ def initial(architecture: Architecture, seed: int, dtype: torch.dtype = torch.fl
     return Network(architecture, weights, tuple(weight.new_zeros(len(weight)) for weight in weights)).to(dtype)
 
 
+def check_descent(lr: float, momentum: float, weight_decay: float = 0.0) -> None:
+    """Raise InputError, which names the argument, for a setting of stochastic gradient descent that does not fit."""
+    number("lr", lr, above=0, kind=Real)
+    number("momentum", momentum, "a number from 0 to below 1", least=0, below=1, kind=Real)
+    number("weight_decay", weight_decay, least=0, kind=Real)
+
+
 def train(
     network: Network,
     x: Tensor,
@@ -324,9 +332,8 @@ def train(
         weight_decay: The weight decay, 0 or more.
     """
     _check_training(network, x, y, epochs, steps)
-    if batch_size < 1 or not lr > 0 or not 0 <= momentum < 1 or not weight_decay >= 0:
-        expected = "lr > 0, batch >= 1, momentum in [0, 1), decay >= 0"
-        raise InputError("lr", (lr, batch_size, momentum, weight_decay), expected)
+    check_descent(lr, momentum, weight_decay)
+    integer("batch_size", batch_size, 1, kind=Integral)
     if steps is None:
         steps = (10 if epochs is None else epochs) * -(-len(x) // batch_size)
     frozen = 1 if freeze_first else 0

@@ -89,8 +89,9 @@ def additive_noise(deviation: float, delta: float, prior: float = math.inf) -> f
     lies does better: x given x + e is normal of variance 1 / (1 / deviation^2 + 1 / prior^2). One observation is
     assumed; T of them with fresh noise divide deviation^2 by T. Raises InputError for numbers that are not above 0.
     """
-    if not deviation > 0 or not prior > 0:
-        raise InputError("deviation", (deviation, prior), "numbers above 0")
+    for name, value in (("deviation", deviation), ("prior", prior)):
+        if not value > 0:
+            raise InputError(name, value, "a number above 0")
     left = 1 / math.sqrt(1 / deviation**2 + 1 / prior**2)
     return math.erf(_positive(delta) / left / math.sqrt(2))
 
@@ -109,8 +110,9 @@ def linear(dimensions: int, projections: int, delta: float) -> float:
     that answers A^+ A x attains the number. An adversary that does not know A does no better. Raises InputError unless
     n >= 1, m >= 0 and delta > 0.
     """
-    if dimensions < 1 or projections < 0:
-        raise InputError("dimensions", (dimensions, projections), "n of 1 or more, m of 0 or more")
+    for name, value, least in (("dimensions", dimensions, 1), ("projections", projections, 0)):
+        if value < least:
+            raise InputError(name, value, f"{least} or more")
     left = dimensions - projections
     return 1.0 if _positive(delta) and left <= 0 else float(stats.chi(left).cdf(delta))
 
@@ -181,7 +183,8 @@ def _positive(delta: float) -> float:
 def _checked(prior: np.ndarray, channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     prior, channel = np.asarray(prior, np.float64), np.asarray(channel, np.float64)
     if prior.ndim != 1 or channel.ndim != 2 or len(channel) != len(prior) or not channel.size:
-        raise InputError("channel", (prior.shape, channel.shape), "a prior (X,) and a channel (X, T)")
+        found = f"a prior of shape {prior.shape} and a channel of shape {channel.shape}"
+        raise InputError("channel", found, "a prior (X,) and a channel (X, T)")
     _distribution(prior[None], "prior")
     _distribution(channel, "channel")
     return prior, channel

@@ -193,16 +193,16 @@ def _check(plan: TrainingPlan, data: DataSide | None, model: ModelSide | None) -
     shapes, trained = plan.model.shapes(), max((max(b) + 1 for b in plan.batches), default=0)
     features, outputs = math.prod(plan.model.image), plan.model.outputs
     if data is not None:
-        _check_rows("party.train", data.x, trained, features)
-        _check_rows("party.test", data.test, plan.predicted, features)
+        _check_rows("x", data.x, trained, features)
+        _check_rows("test", data.test, plan.predicted, features)
         if plan.fast:
-            _check_layers("party.first", [data.first], shapes[:1])
+            _check_layers("first", [data.first], shapes[:1])
         else:
-            _check_rows("party.labels", data.y, trained, outputs)
+            _check_rows("y", data.y, trained, outputs)
     if model is not None:
-        _check_layers("party.model", model.layers, shapes)
+        _check_layers("layers", model.layers, shapes)
         if plan.fast:
-            _check_rows("party.labels", model.y, trained, outputs)
+            _check_rows("y", model.y, trained, outputs)
 
 
 def _check_rows(name: str, found: Tensor | None, rows: int, width: int) -> None:

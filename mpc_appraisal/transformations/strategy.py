@@ -49,7 +49,7 @@ LEFT_BY = {
     "encodings": "protocol=instahide or instahide_inside",
     "cross_encodings": "protocol=instahide",
     "answers": "an appraisal (protocol=shares or rtas) by gradient_norm with model=softmax_regression, of which "
-    "release=value or release=bit tells the data owner",
+    "release=value, bit or dp tells the data owner",
     "offers": "an appraisal (protocol=shares or rtas) of two candidates or more with class labels, by gradient_norm, "
     "influence or finetuning",
     "masked_product": "an appraisal with session.engine=stock by a method that reads the model",
@@ -181,16 +181,16 @@ class LearningProtocol(ABC):
         fitting = ("fast",) if self.engine in (None, "fast") else ("fast", self.engine)
         if session.engine not in fitting:
             expected = f"{' or '.join(fitting)}: {self.name} brings the engine that it needs"
-            raise InputError("session.engine", session.engine, expected)
+            raise InputError("engine", session.engine, expected)
         if session.transport != "tcp":
-            raise InputError("session.transport", session.transport, f"tcp: {self.name} runs on one machine")
+            raise InputError("transport", session.transport, f"tcp: {self.name} runs on one machine")
         refuse_integrity(session, f"protocol={self.name}")
 
 
 def check_classes(data: LearningData, name: str) -> None:
     """Raise InputError unless both parts have class labels and features alike."""
-    for key, part in (("party.train", data.train), ("party.test", data.test)):
+    for key, part in (("train", data.train), ("test", data.test)):
         if part.numeric or not part.labelled:
             raise InputError(key, part.name, f"rows with class labels, because {name} learns classes")
     if data.train.features != data.test.features:
-        raise InputError("party.test", f"{data.test.features} features", f"{data.train.features}, as in party.train")
+        raise InputError("test", f"{data.test.features} features", f"{data.train.features}, as in train")

@@ -93,6 +93,22 @@ class CloudView:
 
 
 @dataclass(frozen=True, eq=False)
+class NoisedAnswers:
+    """What a data owner is told of the squared gradient norm under noise, once it has taken its own noise off.
+
+    Attributes:
+        answer: A function from one row and a number of copies of it to the square of the norm of these copies, with the
+            model owner's noise.
+        deviation: A function from a number of copies to the standard deviation of that noise.
+        most: The largest number of copies that the release can tell of.
+    """
+
+    answer: Callable[[Dataset, int], float]
+    deviation: Callable[[int], float]
+    most: int
+
+
+@dataclass(frozen=True, eq=False)
 class AnswersView:
     """What a data owner is told that chooses the rows which are appraised by the gradient norm.
 
@@ -103,6 +119,9 @@ class AnswersView:
         model: The model owner's model, which is private.
         known: Rows of the data owner.
         test: Rows on which a copy of the model is compared with it.
+        noised: What is told in place of `answer` where values have noise; None where they have none. Bits of noised
+            values are told by `answer`.
+        least: The smallest number of rows that is not refused.
     """
 
     answer: Callable[[Dataset], float | bool]
@@ -110,6 +129,8 @@ class AnswersView:
     model: SoftmaxRegression
     known: Dataset
     test: Dataset
+    noised: NoisedAnswers | None = None
+    least: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,9 +14,28 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import mpc_appraisal
-from mpc_appraisal import GradientNorm, Influence, InputError, LabelNoise, NoisedRelease, appraise
+from mpc_appraisal import (
+    Best,
+    Bit,
+    Finetuning,
+    GradientNorm,
+    Influence,
+    InfluenceError,
+    InputError,
+    Join,
+    LabelNoise,
+    NoisedRelease,
+    Plain,
+    Relevance,
+    Spawn,
+    Value,
+    appraise,
+    preflight,
+)
 from mpc_appraisal.appraisal.argument_names import by_argument, in_words_of_arguments
 from mpc_appraisal.cli.config import compose
+from mpc_appraisal.common.errors import BoundError, DisagreementError, PeerError
+from mpc_appraisal.data import Dataset
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(240, 4))
@@ -111,8 +131,69 @@ def test_keys_that_an_argument_states_have_its_name_and_no_other_key_changes():
     assert {"train", "test", "data", "model", "threshold", "resolution", "controls.scale"} <= set(changed.values())
     assert changed["party.label"] == "party.label", "the arguments have no such name"
     # Only where it begins a text is the word a key: it is a word of sentences too.
-    assert in_words_of_arguments("appraisal.lr: as party.data says") == "method.lr: as data says"
+    assert in_words_of_arguments("appraisal.lr: as party.data says") == "lr: as data says"
     assert in_words_of_arguments("an appraisal of party.dataset") == "an appraisal of party.dataset"
+
+
+@pytest.mark.parametrize(
+    ("section", "kinds"), [("session", (Plain, Spawn, Join)), ("release", (Value, Bit, Best, NoisedRelease))]
+)
+def test_settings_of_a_session_and_a_release_have_the_names_of_arguments(section, kinds):
+    for kind in kinds:
+        for name in inspect.signature(kind).parameters:
+            assert in_words_of_arguments(f"lower {section}.{name} to 1") == f"lower {name} to 1"
+    assert in_words_of_arguments(f"{section}.nothing") == f"{section}.nothing", "no argument has this name"
+
+
+SQUARE = Dataset.of(X[:80], Y[:80])
+FLAT = Dataset.of(np.c_[X[:80, :1], np.ones((80, 3))], Y[:80])
+WRONG_AT_RUN_TIME = {
+    "no such column": ({"method": Influence(metric="worst_group", group=99)}, "group"),
+    "weights of other classes": ({"method": Influence(metric="class_weighted", class_weights=(1.0,))}, "class_weights"),
+    "no such function": ({"method": Influence(metric="nowhere:loss")}, "metric"),
+    "a metric of numbers": ({"method": Influence(metric="auroc"), "model": "linear_regression",
+                             **{k: (X[:80], X[:80, 0]) for k in ("train", "test", "seller")}}, "metric"),
+    "another damping": ({"method": [Influence(), InfluenceError(damping=0.5)]}, "damping"),
+    "too few directions": ({"method": Relevance(directions=3), "train": FLAT, "test": FLAT}, "directions"),
+    "no ceiling": ({"method": Finetuning(steps=2), "release": NoisedRelease(row_norm=4.0)}, "ceiling"),
+    "noise beyond the ring": ({"method": "influence", "release": NoisedRelease(row_norm=4.0, sigma=1e6)}, "sigma"),
+    "a bound on labels": ({"release": NoisedRelease(row_norm=4.0, target_norm=1.0)}, "target_norm"),
+    "no prices": ({"release": Best(budget=1.0)}, "prices"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_AT_RUN_TIME, ids=str)
+def test_errors_of_a_run_name_the_argument_of_the_object_that_was_given(case):
+    changed, name = WRONG_AT_RUN_TIME[case]
+    with pytest.raises(InputError) as raised:
+        value(**changed)
+    assert raised.value.name == name, str(raised.value)
+    assert not re.search(r"\b(appraisal|session|release|party)\.", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"methods": "influenza"}, "methods"),
+        ({"methods": [Influence(), InfluenceError(damping=0.5)]}, "damping"),
+        ({"train": None}, "train"),
+        ({"test": SQUARE.subset(range(3))}, "test"),
+        ({"parts": 1}, "parts"),
+        ({"l2": -1.0}, "l2"),
+    ],
+)
+def test_errors_of_a_preflight_name_its_arguments(changed, name):
+    with pytest.raises(InputError) as raised:
+        preflight(**{"train": SQUARE, "test": SQUARE} | changed)
+    assert raised.value.name == name
+
+
+@pytest.mark.parametrize("kind", [mpc_appraisal.AppraisalError, BoundError, DisagreementError, PeerError])
+def test_messages_of_other_errors_have_arguments_names_too(kind):
+    expected = "^finetuning: too far: lower lr, or state a larger logit_bound$"
+    with pytest.raises(kind, match=expected) as raised, by_argument():
+        raise kind("finetuning: too far: lower appraisal.lr, or state a larger session.logit_bound")
+    assert type(raised.value) is kind
 
 
 def test_an_error_keeps_its_notes_and_its_cause_and_others_pass():
@@ -123,7 +204,7 @@ def test_an_error_keeps_its_notes_and_its_cause_and_others_pass():
     found = raised.value
     assert (found.name, found.value, found.expected) == ("data (a)", "train", 7) and found.__notes__ == ["a note"]
     assert found.__cause__ is error
-    untouched = InputError("session.engine", "x", "y")
+    untouched = InputError("the bound on logits", "x", "y")
     with pytest.raises(InputError) as raised, by_argument():
         raise untouched
     assert raised.value is untouched

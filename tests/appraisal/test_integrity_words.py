@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import html
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from processes import ROOT
 from test_deal_edges import VALUE, Deal
 from test_request import NOON
 
@@ -202,3 +205,25 @@ def test_it_has_an_exit_status_of_its_own(monkeypatch, capsys):
         found = json.loads(capsys.readouterr().out)
         assert end.value.code == found["status"] == status and found["error"] == str(error)
     assert "3: a party sent a wrong message" in flat(overview())
+
+
+RUN = """
+import sys
+from mpc_appraisal.cli import hydra_app
+from mpc_appraisal.common.errors import IntegrityError
+
+def run_job(cfg):
+    raise IntegrityError("data_owner: a message is another; nothing is opened")
+
+hydra_app.run_job = run_job
+sys.argv = ["mpc-appraisal", "hydra.run.dir=run"]
+hydra_app.run_words()
+"""
+
+
+def test_a_run_ends_with_that_status_and_one_line(tmp_path):
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": path}, "timeout": 300}
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, **options)
+    assert done.returncode == IntegrityError.status == 3
+    assert done.stderr == "error: data_owner: a message is another; nothing is opened\n" and done.stdout == ""

@@ -343,7 +343,7 @@ def test_a_refusal_names_its_reason_and_charges_nothing(market, name, here, ther
         ({"minimum": 0}, "minimum"),
         ({"minimum": True}, "minimum"),
         ({"column": " "}, "key"),
-        ({"join_timeout": 0.0}, "session.join_timeout"),
+        ({"join_timeout": 0.0}, "join_timeout"),
     ],
 )
 def test_bad_settings_are_named(settings, name):

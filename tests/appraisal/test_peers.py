@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from processes import APP, CLEAR, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_npz
 
+from mpc_appraisal import DisclosureControls, appraise
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.party import _check_costs as check_costs
 from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import Plan, respelt
-from mpc_appraisal.appraisal.sessions import Join
+from mpc_appraisal.appraisal.sessions import Join, Spawn
 from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.hydra_app import ordered
 from mpc_appraisal.cli.progress import progress
@@ -195,8 +196,9 @@ def test_a_join_in_the_clear_needs_a_word(transport):
     check_clear("tls", False)
     with pytest.raises(InputError, match="session.in_the_clear"):
         check_clear("tls", "maybe")
-    with pytest.raises(InputError, match="session.transport"):
-        Join(MODEL_OWNER, "tcp://127.0.0.1:1", transport=transport).run(None, None, None)
+    with pytest.raises(InputError, match="^transport: got .*in_the_clear=true"):
+        Join(MODEL_OWNER, "tcp://127.0.0.1:1", transport=transport)
+    assert Join(MODEL_OWNER, "tcp://127.0.0.1:1", transport=transport, in_the_clear=True).check() == MODEL_OWNER
 
 
 def test_tls_is_the_default_of_a_join_and_the_key_changes_no_digest():
@@ -208,8 +210,53 @@ def test_tls_is_the_default_of_a_join_and_the_key_changes_no_digest():
 @pytest.mark.parametrize("value", ["abc", 0, -1, float("nan"), float("inf"), None, True, 10**400])
 @pytest.mark.parametrize("key", ["join_timeout", "timeout", "freeze_timeout"])
 def test_seconds_that_are_none_are_refused_by_name(key, value):
-    with pytest.raises(InputError, match=f"session.{key}: got "):
-        Join(MODEL_OWNER, "tcp://127.0.0.1:1", **{key: value}).run(Plan((), 0.1, 0, "", None), None, None)
+    for session in (Join, Spawn):
+        with pytest.raises(InputError, match=f"^{key}: got "):
+            session(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("role", "seller"),
+        ("rendezvous", "127.0.0.1:80"),
+        ("rendezvous", 5),
+        ("data_owner_address", "http://here:80"),
+        ("engine", "slow"),
+        ("logit_bound", "12"),
+        ("logit_bound", 0),
+        ("logit_bound", float("inf")),
+        ("transport", "udp"),
+        ("tls", 5),
+        ("in_the_clear", "maybe"),
+    ],
+)
+def test_a_join_refuses_a_setting_as_it_is_made(key, value):
+    with pytest.raises(InputError, match=f"^{key}: got "):
+        Join(**{key: value})
+
+
+def test_a_join_refuses_what_it_lacks_before_anything_is_read_or_sent(tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    where = "tcp://127.0.0.1:1"
+
+    def read(role):
+        raise AssertionError("data were read")
+
+    lacking = {
+        "role": Join(rendezvous=where, tls=str(tmp_path)),
+        "tls": Join(DATA_OWNER, where),
+        "rendezvous": Join(DATA_OWNER, tls=str(tmp_path)),
+    }
+    lacking["tls"] = Join(DATA_OWNER, where, tls=str(tmp_path / "nowhere"))
+    for key, session in lacking.items():
+        with pytest.raises(InputError, match=rf"^session\.{key}: got "):
+            session.run(None, read, None)
+        with pytest.raises(InputError, match=f"^{key}: got "):
+            appraise({"a": ([[1.0]], [0])}, session=session, controls=DisclosureControls())
+    with pytest.raises(InputError, match="^session.rendezvous: got None; expected .*torchrun"):
+        Join(DATA_OWNER, transport="tcp", in_the_clear=True).check()
 
 
 # ---- the environment ----

@@ -197,7 +197,7 @@ def test_arrays_a_mapping_and_a_trained_model():
 def test_what_the_ring_cannot_hold_is_refused_before_anything_is_shared():
     arrays = {"train": (MARKET.train.x, MARKET.train.y), "test": (MARKET.test.x, MARKET.test.y), "l2": 3e-3}
     x, y = MARKET.candidates[0].data.x, MARKET.candidates[0].data.y
-    with pytest.raises(InputError, match=r"session\.logit_bound.*norms"):
+    with pytest.raises(InputError, match=r"^logit_bound: .*norms"):
         appraise((x, y), session=Spawn(logit_bound=2.0), **arrays)
     with pytest.raises(InputError, match="standardise the features"):
         appraise((x * 3000, y), session=Spawn(logit_bound=None), **arrays)

@@ -16,7 +16,7 @@ from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods import GradientNorm, Influence, plaintext
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.transformations.strategy import LEFT_BY, VIEWS
-from mpc_appraisal.transformations.views import AnswersView, MaskedProductView, OffersView
+from mpc_appraisal.transformations.views import AnswersView, MaskedProductView, NoisedAnswers, OffersView
 
 L2 = 1e-2
 
@@ -57,6 +57,41 @@ def test_bits_give_much_of_the_model_whatever_the_threshold(answers):
         told = replace(answers, answer=lambda data, t=threshold: answers.answer(data) >= t, bits=True)
         found = only(Extraction(), told)
         assert found.recovered > found.chance + 0.4 and found.recovered > found.stopped + 0.2
+
+
+@pytest.fixture(scope="module")
+def noised(answers) -> AnswersView:
+    """Squared norms with noise of one row's size, (2 ||x'||)^2 at most: n copies have n^2 times the square of one."""
+    draw, longest = torch.Generator().manual_seed(5), float(with_bias(answers.known.x).norm(dim=1).max())
+
+    def deviation(copies: int) -> float:
+        return 8 * copies * longest**2
+
+    def answer(one: Dataset, copies: int) -> float:
+        return (copies * answers.answer(one)) ** 2 + deviation(copies) * float(torch.randn((), generator=draw))
+
+    return replace(answers, noised=NoisedAnswers(answer, deviation, 10_000))
+
+
+def test_noise_stops_the_attack_for_one_row_and_not_for_many_copies(noised):
+    found = only(Extraction(directions=64, copies=50_000), noised)
+    assert found.setting == "650 answers, each a value with noise, of 10000 copies of a row"  # 10,000 are admitted
+    assert found.recovered > 0.8 and found.stopped < 0.5 and "few rows" in found.stops
+    points = {point.get("copies"): point["recovered"] for point in found.points if "copies" in point}
+    assert set(points) == {100} and points[100] < found.recovered
+    alone = only(Extraction(directions=64, copies=1), noised)
+    assert alone.recovered < 0.5 and alone.setting.endswith("of one row")
+
+
+def test_numbers_of_copies_that_are_refused_are_not_asked(noised):
+    few = replace(noised, least=100)
+    found = only(Extraction(directions=2, copies=1), few)
+    assert found.setting.endswith("of 100 copies of a row") and len(found.points) == 1
+
+
+def test_fewer_copies_are_asked_where_they_are_stated(noised):
+    found = only(Extraction(directions=2, copies=1), noised)
+    assert found.setting == "30 answers, each a value with noise, of one row" and len(found.points) == 1
 
 
 def offers(parts, method, rows=40) -> OffersView:
@@ -109,7 +144,8 @@ def test_an_attack_on_appraisals_is_refused_elsewhere_with_what_it_fits(attack):
 
 @pytest.mark.parametrize(
     ("attack", "key", "value"),
-    [(Extraction, "directions", 0), (Extraction, "size", 0), (Inflation, "times", 0), (Inflation, "picked", 1.5),
+    [(Extraction, "directions", 0), (Extraction, "size", 0), (Extraction, "copies", 0), (Inflation, "times", 0),
+     (Inflation, "picked", 1.5),
      (Inflation, "known", 1), (Inflation, "sellers", 0)],
 )  # fmt: skip
 def test_a_bad_setting_of_an_attack_on_appraisals_is_refused_by_its_key(attack, key, value):

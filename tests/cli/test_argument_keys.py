@@ -11,7 +11,10 @@ from omegaconf import OmegaConf
 
 from mpc_appraisal import Best, Finetuning, InputError
 from mpc_appraisal.appraisal.argument_names import by_key
-from mpc_appraisal.cli.config import CONF, compose, instantiate, load_data
+from mpc_appraisal.cli.config import CONF, compose, in_full, instantiate, load_data
+from mpc_appraisal.cli.inputs import by_part
+from mpc_appraisal.cli.learning import learn
+from mpc_appraisal.cli.run import appraise_config
 from mpc_appraisal.common.errors import PUBLIC_NAME, AppraisalError
 from mpc_appraisal.common.stable_names import STABLE_NAMES, TARGET
 
@@ -116,7 +119,12 @@ def test_the_app_names_the_key_of_a_wrong_value(group, name):
         (["release=best", "release.budget=1", "release.prices={a: -1}"], "release.prices.a"),
         (["session=plain", "protocol=rtas"], "session.engine"),
         (["session=spawn", "session.threads=abc"], "session.threads"),
+        (["session=spawn", "session.logit_bound=-1"], "session.logit_bound"),
+        (["session=join", "session.rendezvous=here"], "session.rendezvous"),
+        (["session=join", "session.transport=tcp"], "session.transport"),
         (["protocol=ife_transform", "market.validation.steps=0"], "market.validation.steps"),
+        (["protocol=ife_transform", "market.lr=-1"], "market.lr"),
+        (["protocol=ife_transform", "market.momentum=1"], "market.momentum"),
         (["protocol=instahide", "protocol.k=1"], "protocol.k"),
         (["features=random_relu", "features.width=0"], "features.width"),
     ],
@@ -126,6 +134,74 @@ def test_keys_are_named_in_full(words, name):
     with pytest.raises(InputError) as raised:
         instantiate(cfg[name.partition(".")[0]])
     assert raised.value.name == name and isinstance(raised.value.__cause__, Exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["appraisal=influence", "appraisal.metric=worst_group", "appraisal.group=99"], "appraisal.group"),
+        (
+            ["appraisal=influence_interval", "appraisal.influence.metric=worst_group", "appraisal.influence.group=99"],
+            "appraisal.influence.group",
+        ),
+        (["appraisal=influence", "appraisal.metric=nowhere:loss"], "appraisal.metric"),
+        (["appraisal=relevance", "appraisal.directions=13", "standardise.scale=1e300"], "appraisal.directions"),
+        (["appraisal=all", "release=dp", "release.row_norm=9"], "release.ceiling"),
+        (["attack=extraction", "appraisal=influence"], "attack"),
+    ],
+)
+def test_errors_of_a_run_name_the_whole_key(words, name, tmp_path):
+    cfg = compose(
+        ["data=wine", "scenario.labels=[0,1]", "session=plain", "party.preflight=no", "scenario.size=20", *words]
+    )
+    with pytest.raises(InputError) as raised, in_full(cfg):
+        appraise_config(cfg, lambda event: None, tmp_path)
+    assert raised.value.name == name, str(raised.value)
+
+
+def test_a_setting_is_named_under_its_methods_key():
+    both = compose(["appraisal=all", "+appraisal.mine={_target_: x.Y, name: tuning, lr: 1, steps: 2}"])
+    stated = {
+        "appraisal.lr": "appraisal.finetuning.lr",  # the first that has it
+        "appraisal.mine.lr": "appraisal.mine.lr",
+        "appraisal.influence.damping": "appraisal.influence.damping",
+        "lower appraisal.steps or appraisal.rate": "lower appraisal.finetuning.steps or appraisal.rate",
+    }
+    for text, expected in stated.items():
+        with pytest.raises(InputError) as raised, in_full(both):
+            raise InputError(text, 1, text)
+        assert (raised.value.name, raised.value.expected) == (expected, expected)
+    with pytest.raises(InputError, match="^appraisal.directions: "), in_full(compose(["appraisal=relevance"])):
+        raise InputError("appraisal.relevance.directions", 1, "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["protocol=rtas_training", "session.engine=stock"], "session.engine"),
+        (["protocol=rtas_training", "session.transport=gloo"], "session.transport"),
+        (["protocol=shares_training", "data=diabetes"], "data"),
+        (["protocol=instahide", "attack=challenge", "attack.folder=nowhere", "attack.answer=a.npz"], "attack.folder"),
+    ],
+)
+def test_errors_of_private_learning_name_keys(words, name):
+    with pytest.raises(InputError) as raised:
+        learn(compose(words), lambda event: None)
+    assert raised.value.name == name
+
+
+def test_rows_are_named_by_the_key_of_their_files(tmp_path):
+    built, files = compose(["data=wine"]), compose([f"party.train={tmp_path}", f"party.test={tmp_path}"])
+    for name in ("train", "test", "data", "other"):
+        for cfg, expected in (
+            (built, "other" if name == "other" else "data"),
+            (files, {"other": "other", "test": "party.test"}.get(name, "party.train")),
+        ):
+            with pytest.raises(InputError) as raised, by_part(cfg):
+                raise InputError(name, "3 rows", "4 rows")
+            assert raised.value.name == expected and "3 rows" in str(raised.value)
+    with pytest.raises(InputError, match="^data: got test rows: 3 rows; expected"), by_part(built):
+        raise InputError("test", "3 rows", "4 rows")
 
 
 def test_data_that_are_not_found_are_named_by_their_key(tmp_path):

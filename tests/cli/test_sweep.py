@@ -7,13 +7,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from processes import APP, Ended, Process, Processes, gone, stretched
+from processes import APP, Ended, Process, Processes, below, gone, parent, parties, stretched
 
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import compose, public_part
@@ -65,31 +64,6 @@ def until(condition, process: Process, timeout: float = 60) -> None:
         assert process.popen.poll() is None, process.err[-2000:]
         assert time.monotonic() < deadline, process.err[-2000:]
         time.sleep(0.02)
-
-
-def below(pid: int, text: str) -> list[int]:
-    """Return the descendants of a process whose command holds `text`. Those of a launcher may lead their own groups."""
-    found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=600).stdout
-    rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
-    family, size = {pid}, 0
-    while size < len(family):
-        size = len(family)
-        family |= {int(child) for child, parent, _ in rows if int(parent) in family}
-    return [int(child) for child, _, args in rows if int(child) in family and text in args]
-
-
-def parties(pid: int) -> list[int]:
-    """Return the parties that a process has launched: those that its fork server, if it has one, has forked."""
-    servers = below(pid, "mpc_appraisal.mpc.net.fork_server")
-    return [one for one in servers if parent(one) in servers] if servers else below(pid, "mpc_appraisal.mpc.net.worker")
-
-
-def parent(pid: int) -> int | None:
-    """Return the process that has started this one, or None if it has ended in the meantime."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 # ---- keys of finished jobs ----
@@ -382,3 +356,22 @@ def test_two_workers_of_a_cluster_run_a_sweep(tmp_path, preset, options):
         done = start(processes, "a", f"+launch={preset}", *options, *SPAWN, "seed=0,1,2").wait(stretched(300))
     assert done.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, done.err
     assert "3 of 3 jobs finished" in done.err and (root / "report.html").exists() and "Nanny" not in done.err
+
+
+def test_ctrl_c_ends_workers_of_dask_in_one_line(tmp_path):
+    if not INSTALLED["dask"]:
+        pytest.skip("launch=dask needs the optional extra dask, whose packages are large and not in the tests'")
+    root = tmp_path / "a" / "sweep"
+    words = ["+launch=dask", "hydra.callbacks.dask.workers=2", *SPAWN, f"seed={','.join(map(str, range(30)))}"]
+    with Processes(tmp_path) as processes:
+        process = start(processes, "a", *words)
+        until(lambda: kept(root), process, 300)
+        workers = below(process.popen.pid, "multiprocessing")
+        os.killpg(process.popen.pid, signal.SIGINT)
+        ended = process.wait(stretched(120))
+        deadline = time.monotonic() + stretched(60)
+        while any(map(parent, workers)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert workers and not any(map(parent, workers))
+    assert ended.code == 130 and ended.err.count("interrupted") == 1, ended.err
+    assert not any(word in ended.err for word in ("Traceback", "distributed")) and (root / "report.html").exists()

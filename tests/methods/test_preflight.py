@@ -218,12 +218,12 @@ def test_data_too_few_are_refused_with_the_reason(data):
     narrow = Dataset(test.x[:, :5], test.y, 10)
     assert possible(train, test) is None
     for bad, name, text in (
-        ((None, test), "party.train", "no training data"),
-        ((train, None), "party.test", "no test data"),
-        ((train.subset(range(30)), test), "party.train", "30 training rows"),
-        ((train, test.subset(range(3))), "party.test", "3 test rows"),
-        ((one_class, test), "party.train", "1 classes of 8 rows"),
-        ((train, narrow), "party.test", "5 features"),
+        ((None, test), "train", "no training data"),
+        ((train, None), "test", "no test data"),
+        ((train.subset(range(30)), test), "train", "30 training rows"),
+        ((train, test.subset(range(3))), "test", "3 test rows"),
+        ((one_class, test), "train", "1 classes of 8 rows"),
+        ((train, narrow), "test", "5 features"),
     ):
         assert text in possible(*bad)
         with pytest.raises(InputError) as error:

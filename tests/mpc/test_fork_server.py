@@ -85,6 +85,17 @@ def test_a_fork_is_as_a_fresh_process_and_has_nothing_of_the_caller(server, envi
     assert all(a != b for a, b in zip(one["random"], two["random"], strict=True))
 
 
+def test_a_server_goes_on_where_a_caller_does_not_wait_for_its_fork(server, environment, tmp_path):
+    script, request = tmp_path / "script.py", {"environment": environment, "folder": str(tmp_path), "leads": False}
+    script.write_text("import sys; sys.exit(4)")
+    mine, theirs = os.pipe()
+    os.close(mine)
+    with open(os.devnull, "r+b") as nothing:
+        assert server._send(request | {"arguments": [str(script)]}, [nothing.fileno()] * 3 + [theirs])
+    os.close(theirs)
+    assert fork(server, tmp_path / "next", environment, "import sys; sys.exit(5)").wait(600) == 5
+
+
 def test_two_threads_fork_at_once_from_one_server(server, environment, tmp_path):
     codes = {}
 

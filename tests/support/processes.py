@@ -248,3 +248,28 @@ def write_npz(path: Path, x: np.ndarray, y: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x=x, y=y)
     return path
+
+
+def below(pid: int, text: str) -> list[int]:
+    """Return the descendants of a process whose command holds `text`. Those of a launcher may lead their own groups."""
+    found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=600).stdout
+    rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
+    family, size = {pid}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {int(child) for child, parent, _ in rows if int(parent) in family}
+    return [int(child) for child, _, args in rows if int(child) in family and text in args]
+
+
+def parties(pid: int) -> list[int]:
+    """Return the parties that a process has launched: those that its fork server, if it has one, has forked."""
+    servers = below(pid, "mpc_appraisal.mpc.net.fork_server")
+    return [one for one in servers if parent(one) in servers] if servers else below(pid, "mpc_appraisal.mpc.net.worker")
+
+
+def parent(pid: int) -> int | None:
+    """Return the process that has started this one, or None if it has ended in the meantime."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None

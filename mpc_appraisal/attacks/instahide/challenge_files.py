@@ -48,7 +48,7 @@ def write(folder: Path, stored: StoredChallenge) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (CHALLENGE, SECRET):
         if (folder / name).exists():
-            raise InputError("attack.folder", f"{folder} with a {name}", "a folder without a challenge")
+            raise InputError("folder", f"{folder} with a {name}", "a folder without a challenge")
     given = stored.given
     _save(
         folder / CHALLENGE, z=given.encoding.z, labels=given.encoding.labels, public=stored.public,
@@ -62,7 +62,7 @@ def write(folder: Path, stored: StoredChallenge) -> None:
 def read(folder: Path) -> StoredChallenge:
     """Read the files that `write` wrote. Raises InputError for a folder that does not hold them."""
     expected = f"a folder with {CHALLENGE} and {SECRET}, which attack=challenge attack.folder=FOLDER makes"
-    told, kept = (read_arrays(folder / name, "attack.folder", expected) for name in (CHALLENGE, SECRET))
+    told, kept = (read_arrays(folder / name, "folder", expected) for name in (CHALLENGE, SECRET))
     try:
         hide = InstaHide(int(told["k"]), "cross", float(told["bound"]), float(told["least"]))
         encoding = Encoding(torch.from_numpy(told["z"]), torch.from_numpy(told["labels"]))
@@ -71,17 +71,17 @@ def read(folder: Path) -> StoredChallenge:
         secret = ChallengeSecret(torch.from_numpy(kept["images"]), kept["salt"].tobytes())
         found = StoredChallenge(given, torch.from_numpy(told["public"]), secret, torch.from_numpy(kept["decoys"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError("attack.folder", f"{folder} ({type(error).__name__})", expected) from error
+        raise InputError("folder", f"{folder} ({type(error).__name__})", expected) from error
     if len(secret.salt) != SALT_BYTES or secret.images.dim() != 2 or found.decoys.dim() != 2:
-        raise InputError("attack.folder", str(folder), expected)
+        raise InputError("folder", str(folder), expected)
     return found
 
 
 def read_answer(path: Path) -> Tensor:
     """Read an attacker's images (rows, d). Raises InputError for a file that holds no such array."""
-    images = read_arrays(path, "attack.answer", ANSWER).get("images")
+    images = read_arrays(path, "answer", ANSWER).get("images")
     if images is None or images.ndim != 2 or images.dtype.kind != "f" or not np.isfinite(images).all():
-        raise InputError("attack.answer", str(path), ANSWER)
+        raise InputError("answer", str(path), ANSWER)
     return torch.from_numpy(images.astype(np.float32))
 
 

@@ -68,7 +68,7 @@ class InstaHideChallenge(Attack):
         width = challenge_files.read(Path(self.folder)).secret.images.shape[1]
         answer = challenge_files.read_answer(Path(self.answer))
         if answer.shape[1] != width:
-            raise InputError("attack.answer", f"images of {answer.shape[1]} pixels", f"{width}, as in the challenge")
+            raise InputError("answer", f"images of {answer.shape[1]} pixels", f"{width}, as in the challenge")
 
     def measure(self, view: EncodingsView, seed: int) -> list[Finding]:
         stored, guesses = self._stored(view)

@@ -40,7 +40,7 @@ class FloatDrift(Attack):
         x = view.train.x[: self.rows]
         variance = float(x.double().var(correction=0))
         if not variance > 0:
-            raise InputError("party.train", "rows that are all one number", "rows that differ, for attack=float_drift")
+            raise InputError("train", "rows that are all one number", "rows that differ, for attack=float_drift")
         times = sorted({*TIMES, view.sharings})
         means = drift.float_means(x, view.deviation, times, seed)
         ring = {count: drift.correlation(mean, x) for count, mean in drift.ring_means(x, times, KEY).items()}

@@ -45,7 +45,7 @@ class Membership(Attack):
         outside = view.test.x[[row.numpy().tobytes() not in known for row in view.test.x]][: self.batch]
         if not len(outside):
             raise InputError(
-                "party.test", "rows of party.train alone", "a row that is not trained on, to be told apart"
+                "test", "rows that are trained on, alone", "a row that is not trained on, to be told apart"
             )
         shown = seen(view.logits(inside), view.hidden, seed)
         yes = [membership.members(shown, view.logits(rows), self.tolerance) for rows in (inside, outside)]

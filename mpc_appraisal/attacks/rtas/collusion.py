@@ -45,7 +45,8 @@ def unmask(opened: Tensor, mask: Tensor) -> Tensor:
     Raises InputError for other types or shapes.
     """
     if opened.dtype != torch.int64 or mask.dtype != torch.int64 or opened.shape != mask.shape:
-        raise InputError("mask", (mask.dtype, tuple(mask.shape)), f"int64 of the shape {tuple(opened.shape)}")
+        found = f"{mask.dtype} of shape {tuple(mask.shape)}"
+        raise InputError("mask", found, f"int64 of the shape {tuple(opened.shape)}")
     return opened + mask
 
 

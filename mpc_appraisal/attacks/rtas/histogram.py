@@ -108,7 +108,8 @@ class Appraisal:
         Raises InputError for fewer than two views, or another number of values.
         """
         if len(views) < 2 or len(views) != len(values):
-            raise InputError("views", (len(views), len(values)), "two views or more, with a value each")
+            found = f"{len(views)} views and {len(values)} values"
+            raise InputError("views", found, "two views or more, with a value each")
         x, y = torch.stack([features(view) for view in views]), torch.tensor(values, dtype=torch.float64)
         mean, deviation = x.mean(dim=0), x.std(dim=0).clamp_min(1e-9)
         x = (x - mean) / deviation

@@ -34,7 +34,8 @@ def dense(x: np.ndarray, z: np.ndarray) -> np.ndarray:
     Raises InputError for other shapes.
     """
     if x.ndim != 2 or z.ndim != 2 or len(x) != len(z) or not len(x):
-        raise InputError("z", (np.shape(x), np.shape(z)), "as many rows of outputs as known rows, one or more")
+        found = f"rows {np.shape(x)} and outputs {np.shape(z)}"
+        raise InputError("z", found, "as many rows of outputs as known rows, one or more")
     return np.linalg.lstsq(x, z, rcond=None)[0]
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from mpc_appraisal.attacks.rtas.view import View
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 
 ROUNDS = 4
@@ -35,8 +36,9 @@ def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
 
     Raises InputError for views of different shapes, and for no rounds.
     """
-    if before.values.shape != after.values.shape or rounds < 1:
-        raise InputError("after", (tuple(after.values.shape), rounds), "as many rows and columns as before, a round")
+    integer("rounds", rounds, 1)
+    if before.values.shape != after.values.shape:
+        raise InputError("after", f"shape {tuple(after.values.shape)}", f"{tuple(before.values.shape)}, as before")
     u, v = before.rows, after.rows
     if u.shape[1] == 1:  # on a line the nearest matching keeps the order, whatever moves all of them together
         found = torch.empty(len(u), dtype=torch.int64)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
@@ -61,8 +62,9 @@ def seen(z: Tensor, hidden: str, seed: int, bits: int = PRECISION_BITS) -> View:
 
     Raises InputError for another shape or way of hiding.
     """
-    if z.dim() != 2 or hidden not in HIDDEN:
-        raise InputError("z", (tuple(z.shape), hidden), f"shape (rows, columns), hidden one of {', '.join(HIDDEN)}")
+    one_of("hidden", hidden, HIDDEN)
+    if z.dim() != 2:
+        raise InputError("z", f"shape {tuple(z.shape)}", "shape (rows, columns)")
     draw = torch.Generator().manual_seed(seed)
     z = z.to(torch.float64)
     z = (z * 2**bits + torch.rand(z.shape, generator=draw, dtype=torch.float64)).floor() / 2**bits

@@ -141,7 +141,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the subcommand. Raises InputError for a bad argument."""
     import torch
 
-    from mpc_appraisal.cli.config import compose, instantiate
+    from mpc_appraisal.cli.config import compose, in_full, instantiate
     from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.cli.public_sizes import check_row_norm
     from mpc_appraisal.reporting.report import print_table
@@ -175,7 +175,8 @@ def main(arguments: Sequence[str]) -> None:
     if auto:
         facts = replace(facts, row_norm=math.sqrt(facts.features + 1))
     within = float(bound or DEFAULT_BOUND)
-    found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto, integrity)
+    with in_full(cfg):
+        found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto, integrity)
     print_table(found, terminal())
     if not bound and bounded(engine):
         print(

@@ -160,10 +160,7 @@ def _plan(keys: dict[str, Any], recipe: Any) -> Any:
     from mpc_appraisal.mpc.net.rendezvous import parse_address
     from mpc_appraisal.mpc.net.transport import Transport, check_clear
 
-    try:
-        parse_address(keys["address"])
-    except InputError as error:
-        raise InputError("address", error.value, error.expected) from None
+    parse_address(keys["address"], "address")
     words = {"true": True, "false": False}
     check_clear(keys["transport"], words.get(keys["in_the_clear"], keys["in_the_clear"]), "in_the_clear")
     seconds = {key: number(key, keys[key], float) for key in ("join_timeout", "timeout", "freeze_timeout")}

@@ -19,7 +19,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Recipe, check_gaps, check_kind, mapped, read_dataset
 from mpc_appraisal.data.naming import Data, alike
 from mpc_appraisal.methods import as_methods
-from mpc_appraisal.methods.preflight.check import preflight
+from mpc_appraisal.methods.preflight.check import checked
 from mpc_appraisal.methods.preflight.parts import CORRUPTIONS
 from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.base import check_l2
@@ -66,12 +66,15 @@ def main(arguments: Sequence[str]) -> None:
         return
     import torch
 
+    from mpc_appraisal.cli.config import in_full
     from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.reporting.report import print_table
 
     torch.set_num_threads(1)  # as each party runs
     own, overrides = stated(arguments)
-    found = _check(own, _configuration(own, overrides))
+    cfg = _configuration(own, overrides)
+    with in_full(cfg):
+        found = _check(own, cfg)
     for table in found.tables():
         print_table(table, terminal())
     for sentence in found.warnings():
@@ -108,7 +111,7 @@ def _check(own: dict[str, str], cfg: Any) -> Preflight:
 
         market, features = built_in_market(cfg), extractor(cfg)
         train, test = mapped(market.train, features), mapped(market.test, features)
-    return preflight(
+    return checked(
         train,
         test,
         as_methods(instantiate(cfg.appraisal)),

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.models.networks import Architecture, Network, first_bias, remaining
+from mpc_appraisal.models.networks import Architecture, Network, check_descent, first_bias, remaining
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES, Stream, new_key
 
 LEAKAGE = (
@@ -197,8 +197,7 @@ class CloudSide:
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
-        if not lr > 0 or not 0 <= momentum < 1 or not weight_decay >= 0:
-            raise InputError("lr", (lr, momentum, weight_decay), "lr > 0, momentum in [0, 1), weight_decay >= 0")
+        check_descent(lr, momentum, weight_decay)
         self.network, self.lr, self.momentum, self.weight_decay = masked, lr, momentum, weight_decay
         self._metrics = None if squares is None else _metrics(masked, squares)
         self._velocities = [torch.zeros_like(p) for p in (*masked.weights[1:], *masked.biases[1:])]

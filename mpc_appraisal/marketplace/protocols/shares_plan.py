@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.common.checks import one_of
+from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL, Ciphertext, FunctionKey
@@ -87,8 +87,8 @@ class SharesPlan:
 
     def __post_init__(self) -> None:
         one_of("opens", self.opens, OPENS)
-        if self.batch < 1 or self.validation < 0:
-            raise InputError("batch", (self.batch, self.validation), "one image or more, and no fewer than 0 rows")
+        integer("batch", self.batch, 1)
+        integer("validation", self.validation, 0)
         if self.validation and self.training is None:
             raise InputError("validation", self.validation, "0: the shopper can evaluate its own network alone")
         if not self.predicted and not self.validation:
@@ -131,13 +131,13 @@ class Shopper:
     def __post_init__(self) -> None:
         rows = math.prod(self.network.architecture.shapes()[0])
         if self.quantised.w.shape != (rows, self.network.architecture.features):
-            raise InputError("party.model", f"a first matrix of shape {self.quantised.w.shape}", f"{rows} rows")
+            raise InputError("quantised", f"a first matrix of shape {self.quantised.w.shape}", f"{rows} rows")
         if self.quantised.pixel != PIXEL:
-            raise InputError("party.model", f"quantised for pixels up to {self.quantised.pixel}", f"up to {PIXEL}")
+            raise InputError("quantised", f"quantised for pixels up to {self.quantised.pixel}", f"up to {PIXEL}")
         size = self.quantised.step * np.abs(self.quantised.w).sum(1) / 2
         bias = self.bias
         if max(size.max(), float(bias.abs().max())) > LARGEST:
-            raise InputError("party.model", f"first-layer outputs up to {size.max():g}", f"at most {LARGEST:g}")
+            raise InputError("network", f"first-layer outputs up to {size.max():g}", f"at most {LARGEST:g}")
 
     @property
     def bias(self) -> Tensor:
@@ -231,8 +231,8 @@ def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> Non
     used = (*plan.predicted, *(training.rows if training else ()))
     sealed = max((*(training.rows if training else ()), -1))
     for name, side, images, labels in (
-        ("party.images", shopper, shopper and shopper.images, shopper and shopper.labels),
-        ("party.seeds", cloud, cloud and cloud.seeds, cloud and cloud.label_seeds),
+        ("images", shopper, shopper and shopper.images, shopper and shopper.labels),
+        ("seeds", cloud, cloud and cloud.seeds, cloud and cloud.label_seeds),
     ):
         if side is None:
             continue
@@ -241,16 +241,16 @@ def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> Non
         if sealed >= 0 and (labels is None or len(labels) <= sealed):
             raise InputError(name, "labels that are missing", f"encrypted labels of rows up to {sealed}")
     if cloud is not None and len(cloud.key) != plan.outputs:
-        raise InputError("party.key", f"keys of {len(cloud.key)} rows", f"{plan.outputs}, the first layer's outputs")
+        raise InputError("key", f"keys of {len(cloud.key)} rows", f"{plan.outputs}, the first layer's outputs")
     if cloud is not None and sealed >= 0 and (cloud.label_key is None or len(cloud.label_key) != plan.classes):
-        raise InputError("party.label_key", "no such key", f"the key of {plan.classes} label rows")
+        raise InputError("label_key", "no such key", f"the key of {plan.classes} label rows")
     if shopper is None:
         return
     if shopper.network.architecture != plan.architecture:
-        raise InputError("party.model", shopper.network.architecture.name, f"architecture {plan.architecture}")
+        raise InputError("network", shopper.network.architecture.name, f"architecture {plan.architecture}")
     own = plan.validation + (training.own if training else 0)
     if own and (shopper.x is None or shopper.y is None or len(shopper.x) != own or len(shopper.y) != own):
-        raise InputError("party.train", "own rows", f"{own} rows and labels: for training, then for validation")
+        raise InputError("x", "own rows", f"{own} rows and labels: for training, then for validation")
 
 
 def shaped(architecture: Architecture, z: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ class Connection:
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        check_seconds(join_timeout=self.join_timeout, timeout=self.timeout)
+        check_seconds("", join_timeout=self.join_timeout, timeout=self.timeout)
         if self.transport.kind not in TRANSPORTS:  # gloo has one group a process, and shares open several
-            raise InputError("session.transport", repr(self.transport.kind), f"one of {', '.join(TRANSPORTS)}")
+            raise InputError("transport", repr(self.transport.kind), f"one of {', '.join(TRANSPORTS)}")
 
 
 @dataclass(frozen=True, eq=False)

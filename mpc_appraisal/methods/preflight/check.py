@@ -28,6 +28,7 @@ import torch
 
 from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.reworded import reworded
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, as_methods
 from mpc_appraisal.methods.preflight.halves import gauge_for
@@ -35,6 +36,7 @@ from mpc_appraisal.methods.preflight.parts import CORRUPTIONS, sampled, split
 from mpc_appraisal.methods.preflight.result import TRUSTED, Preflight
 from mpc_appraisal.methods.preflight.search import HIGHER, LOWER, suggested, trials
 from mpc_appraisal.methods.preflight.study import TOLERANCE, Fit, Subject, study
+from mpc_appraisal.methods.setting_names import in_words_of_preflight
 from mpc_appraisal.models.base import LinearModel, check_l2
 from mpc_appraisal.models.training import model_for, model_of, refit
 from mpc_appraisal.reporting.record import ERRORS
@@ -67,7 +69,7 @@ def glance(
     if reason is not None or not _valuing(methods):  # an error alone has nothing to be trusted in
         return None, [reason] if reason is not None and methods else []
     try:
-        found = preflight(train, test, methods, l2, fit, seed=seed, quick=True, model=model)
+        found = checked(train, test, methods, l2, fit, seed=seed, quick=True, model=model)
     except AppraisalError as error:
         return None, [f"no pre-flight: {error}"]
     return found, found.warnings()
@@ -89,7 +91,7 @@ def preflight(
     quick: bool = False,
     model: LinearModel | None = None,
 ) -> Preflight:
-    """Check `methods` on the model owner's own data, as the head of this file describes.
+    """Check `methods` on the model owner's own data, as the head of this file describes. Errors name the arguments.
 
     Args:
         train, test: The model owner's rows.
@@ -108,6 +110,29 @@ def preflight(
     Raises InputError for a bad argument and for too few data (`possible` says so in advance), and AppraisalError where
     the model itself does not converge.
     """
+    drawn = {"seed": seed, "seeds": seeds, "parts": parts, "corruption": corruption}
+    more = {"classes": classes, "search": search, "quick": quick, "model": model}
+    with reworded(in_words_of_preflight):
+        return checked(train, test, methods, l2, fit, **drawn, **more)
+
+
+def checked(
+    train: Dataset,
+    test: Dataset,
+    methods: str | Appraiser | Iterable[str | Appraiser],
+    l2: float,
+    fit: Fit | None,
+    *,
+    seed: int = 0,
+    seeds: int = 3,
+    parts: int = 10,
+    corruption: str = "labels",
+    classes: int | None = None,
+    search: bool | None = None,
+    quick: bool = False,
+    model: LinearModel | None = None,
+) -> Preflight:
+    """Do what `preflight` does. Errors name the keys of the app, which has no such arguments."""
     chosen, l2 = _valuing(as_methods(methods)), check_l2(l2)
     if not chosen:
         raise InputError("appraisal", methods, f"a method that values data, beside {' or '.join(ERRORS)} or alone")

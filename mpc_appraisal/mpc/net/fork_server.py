@@ -297,7 +297,8 @@ class _Serving:
                 each.close()
             _become(request, streams, server)
             return True
-        os.write(report, b"%d\n" % pid)
+        with contextlib.suppress(BrokenPipeError):  # the caller has ended meanwhile, which the next request shows
+            os.write(report, b"%d\n" % pid)
         for stream in streams:
             os.close(stream)
         if pid:

@@ -38,16 +38,28 @@ CALL_SECONDS = 1.0  # a running store answers within this time, even on a busy m
 LAST_WORDS_SECONDS = 1.0  # the reason of a party that failed may arrive so long after its connection closed
 
 
-def parse_address(rendezvous: str) -> tuple[str, int]:
-    """Return the host and the port of 'tcp://host:port'. Raises InputError for anything else."""
+def parse_address(rendezvous: str, name: str = "session.rendezvous") -> tuple[str, int]:
+    """Return the host and the port of 'tcp://host:port'. Raises InputError, under this name, for anything else."""
     try:
         url = urlparse(str(rendezvous))
         scheme, host, port = url.scheme, url.hostname, url.port
     except ValueError:
         scheme, host, port = None, None, None
     if scheme != "tcp" or not host or not port:
-        raise InputError("session.rendezvous", repr(rendezvous), "tcp://HOST:PORT, the same at every party")
+        raise InputError(name, repr(rendezvous), "tcp://HOST:PORT, the same at every party")
     return host, port
+
+
+def check_stated(address: str | None) -> None:
+    """Raise InputError where no address is stated, which tls needs under torchrun too."""
+    if address is None:
+        raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
+
+
+def check_launched() -> None:
+    """Raise InputError unless torchrun has stated an address, for a party that states none."""
+    if not os.environ.get("MASTER_ADDR"):
+        raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
 
 
 class Rendezvous(FailureDetector):
@@ -80,8 +92,7 @@ class Rendezvous(FailureDetector):
         self.role, self.timeout, self.roles = role, float(timeout), roles
         self._key = "session.rendezvous" if address is not None else "the environment's MASTER_PORT"
         if address is None:
-            if not os.environ.get("MASTER_ADDR"):
-                raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
+            check_launched()
             host, port = os.environ["MASTER_ADDR"], whole("MASTER_PORT", None, 1, 65535)
             hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "False") == "True"
         else:

@@ -33,7 +33,7 @@ from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, nb
 from mpc_appraisal.mpc.net.handshake import Hello, Listener, address_of, dial
 from mpc_appraisal.mpc.net.message_schemas import check, parse, printable
 from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.net.rendezvous import parse_address
+from mpc_appraisal.mpc.net.rendezvous import check_stated, parse_address
 from mpc_appraisal.mpc.net.stream import Incoming, Outgoing, Woken
 from mpc_appraisal.mpc.ring.buffers import empty
 
@@ -92,8 +92,7 @@ class TlsLink(FailureDetector):
         roles: tuple[str, ...] = ROLES,
     ):
         rank_of(role)
-        if address is None:
-            raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
+        check_stated(address)
         super().__init__(freeze)
         host, port = parse_address(address)
         self.role, self.timeout, self.where, self.roles = role, float(timeout), address, roles
@@ -124,7 +123,7 @@ class TlsLink(FailureDetector):
             return None
         port = 0
         if self._own_address is not None:
-            host, port = parse_address(self._own_address)
+            host, port = parse_address(self._own_address, "session.data_owner_address")
         if self._listener is None:
             self._listen_at(host, port, "session.data_owner_address")
         return address_of(host, self._listener.port)

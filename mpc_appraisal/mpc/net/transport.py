@@ -27,6 +27,8 @@ CLEAR = ("tcp", "gloo")  # whoever can read the network can read keys, and with 
 def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") -> None:
     """Raise InputError for a transport in the clear unless `stated`, the value of the key `key`, allows it.
 
+    The error names the key of the transport, which stands beside `key`.
+
     The value has to be true, false, 'yes' or 'no' in any case.
     """
     if not (isinstance(stated, bool) or stated in ("yes", "no")):
@@ -34,17 +36,17 @@ def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") ->
     if kind in CLEAR and stated not in (True, "yes"):
         statement = key if key.startswith("--") else f"{key}=true"
         raise InputError(
-            "session.transport",
+            key.replace("in_the_clear", "transport").replace("in-the-clear", "transport"),
             f"{kind!r} between organisations",
             f"tls, or {statement}, which states that whoever reads the network may read keys, rows and weights",
         )
 
 
-def check_seconds(**stated: object) -> None:
-    """Raise InputError, which names session.KEY, for a value that is not a number of seconds above 0."""
+def check_seconds(group: str = "session.", **stated: object) -> None:
+    """Raise InputError, which names the value's key after the name of its group, unless it is seconds above 0."""
     for key, value in stated.items():
         expected = f"seconds above 0, at most {LARGEST_SECONDS}"
-        number(f"session.{key}", value, expected, above=0, most=LARGEST_SECONDS)
+        number(f"{group}{key}", value, expected, above=0, most=LARGEST_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,8 @@ class Transport:
     roles: tuple[str, ...] = ROLES
 
     def __post_init__(self):
-        check_seconds(freeze_timeout=self.freeze_timeout)
-        one_of("session.transport", self.kind, TRANSPORTS)
-
-    def check_engine(self, engine: str) -> None:
-        """Raise InputError for an engine that cannot use this transport: `stock` does not run over tls."""
-        if engine == "stock" and self.kind == "tls":
-            raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
+        check_seconds("", freeze_timeout=self.freeze_timeout)
+        one_of("transport", self.kind, TRANSPORTS)
 
     def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
         """Meet the other parties at `address` and return the connection.

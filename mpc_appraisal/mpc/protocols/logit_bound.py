@@ -117,7 +117,7 @@ class TrainedWeights:
             )
         if math.log2(share.shape[1] * self.limit.reach) + bits > LARGEST_BITS:
             raise InputError(
-                "appraisal.lr",
+                f"appraisal.{self.limit.method}.lr",
                 f"a step that makes weights of norm up to {self.limit.reach:g}",
                 f"at most {2.0 ** (LARGEST_BITS - bits) / share.shape[1]:g}, for the ring to hold them",
             )
