@@ -210,7 +210,7 @@ class Join:
 
     def __post_init__(self):
         check_connection(self)
-        checks_messages(self.integrity, "integrity")
+        object.__setattr__(self, "integrity", checks_messages(self.integrity, "integrity"))
         if self.role is not None:
             one_of("role", self.role, ROLES)
         for key in ("rendezvous", "data_owner_address"):

@@ -69,7 +69,8 @@ def refuse_types(kinds: Sequence[tuple[str, str]], name: str) -> None:
     """Raise InputError for columns that hold no numbers. kinds: for each such column its name and what it holds."""
     if kinds:
         found = listed([f"{column} ({kind})" for column, kind in kinds], quoted=False)
-        raise InputError(name, f"non-numeric columns {found}", "numeric columns only")
+        expected = "numeric columns only, or a recipe (`mpc-appraisal recipe infer`), which reads texts and dates"
+        raise InputError(name, f"non-numeric columns {found}", expected)
 
 
 class ParquetTable:

@@ -15,11 +15,11 @@ import torch
 from checked_sessions import COVERED, Appraisal, Message, Played, added, at, play, varied
 from test_message_check import cheats_tell_what_passes  # noqa: F401  a fixture for all tests of this file
 
-from mpc_appraisal.common.errors import AppraisalError, IntegrityError
+from mpc_appraisal.common.errors import AppraisalError, BoundError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
 
 torch.set_num_threads(1)
-CLOSE = 2.0**-10  # what roundings may change in an opened value
+CLOSE = 2.0**-7  # two runs differ by less: values are opened with ten bits or more, and each is rounded up or down
 HONEST_RUNS = 30
 SOME = 1  # so many messages of an owner and a section are altered, where another program's are all altered
 
@@ -167,6 +167,20 @@ def test_messages_that_leave_their_order_open_nothing(me, way):
     played = play(appraisal, {me: disordered}, patience=1.0)
     assert played.errors and not shown(played)
     assert all(isinstance(each, AppraisalError) for each in played.errors), played.errors
+
+
+@pytest.mark.parametrize("key", ["weights", "direction"])
+def test_matrices_that_are_longer_than_was_told_are_found(key):
+    """Noise is scaled to the norms that the model owner has told; here it brings a matrix thirty times as long."""
+    liar = replace(COVERED["under noise"])
+    facts, bound, shared = liar.known
+    own = shared["influence"]
+    longer = {"influence": replace(own, tensors=own.tensors | {key: 30 * own.tensors[key]})}
+    liar.__dict__["known"] = facts, bound, longer
+    played = play(liar)
+    assert not shown(played)
+    for rank in (0, 1):
+        assert isinstance(played.found[rank], BoundError) and OWNERS[0] in str(played.found[rank]), played.found
 
 
 # ---- honest owners ----

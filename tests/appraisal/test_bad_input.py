@@ -379,7 +379,7 @@ MODEL = fit(Dataset.of(*problem(60), classes=3), 2e-2)
         ({"seed": 1.5}, None, "seed: got 1.5"),
         ({"method": "shapley"}, None, "^method: got shapley"),
         ({"session": "join"}, None, "session: got 'join'"),
-        ({}, (np.full((5, 4), 1e6), np.zeros(5, int)), "1e\\+06.*at most 32768"),
+        ({}, (np.full((5, 4), 1e6), np.zeros(5, int)), "1e\\+06.*at most 32768.*standardise features"),
         ({}, (np.zeros((5, 3)), np.zeros(5, int)), "features: 4 at model_owner, 3 at data_owner"),
         ({}, (np.zeros((5, 4)), np.full(5, 3)), "a label 3; expected labels from 0 to 2"),
         ({}, (np.full((5, 4), np.nan), np.zeros(5, int)), "NaN"),

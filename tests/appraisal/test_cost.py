@@ -289,3 +289,9 @@ def test_the_command_counts_a_softmax_without_a_bound(monkeypatch, capsys):
     expected = cost.estimate([Finetuning(steps=2, lr=10.0)], facts, 1, 16.0, auto=True)
     (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("finetuning")]
     assert int(row[1]) == expected.rounds and row[-1] == "auto" and "rows are no longer than 8," in out
+
+
+def test_a_model_without_exponentials_needs_no_bound_on_logits(monkeypatch, capsys):
+    sizes = ("rows=10", "features=3", "train_rows=20", "test_rows=10", "appraisal=influence")
+    assert "It is assumed that logits" in command(monkeypatch, capsys, *sizes)
+    assert "It is assumed that logits" not in command(monkeypatch, capsys, *sizes, "model=linear_regression")

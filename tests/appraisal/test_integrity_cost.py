@@ -81,6 +81,7 @@ def test_work_counts_what_is_dealt_since_the_last_check_and_masks_that_are_kept(
 
     assert checks(script) == [20 + 3]
     assert checks(again) == [20 + 3, 20 + 2 + 0]
+    assert checks([["mark"], ["apply", ["exp", "relu"], [3, 4], 16], ["mark"]]) == [0]  # of a helper, without checks
     kept = [["mark"], ["keep", 4, [6]], ["check", [64]], ["mul", [2]], ["drop_kept"], ["check", [64]], ["check", [64]]]
     assert checks([*kept, ["mark"]]) == [6 + (6 + 2)]
 

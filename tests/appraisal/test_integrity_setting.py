@@ -64,10 +64,15 @@ def test_any_other_value_is_refused_by_its_key(session, value):
 @pytest.mark.parametrize("value", [1, 0, 1.0, None, "yes", "On", b"on", [True], {}, 2**300])
 def test_any_other_value_is_refused_from_python(value):
     for session in (Spawn, Join, SpawnSettings):
-        with pytest.raises(InputError, match=rf"^{INTEGRITY}: got .*; expected on or off$") as error:
+        with pytest.raises(InputError, match=rf"^{KEY}: got .*; expected on or off$") as error:
             session(integrity=value)
         assert len(str(error.value)) < 300
-    assert all(session(integrity=each).integrity is each for session in (Spawn, Join) for each in (True, "on", "off"))
+
+
+@pytest.mark.parametrize("session", [Spawn, Join, SpawnSettings])
+def test_both_spellings_are_one_setting(session):
+    assert session(integrity="on") == session(integrity=True) != session(integrity="off")
+    assert session(integrity="off") == session(integrity=False) == session()
 
 
 @pytest.mark.parametrize("session", INTEGRITY_DEFAULTS)
@@ -225,9 +230,9 @@ def test_python_refuses_before_it_starts_processes(few, monkeypatch):
     monkeypatch.setattr(sessions, "launch", lambda *arguments: pytest.fail("a process was started"))
     x, y = [[0.0, 1.0], [1.0, 0.0], [0.5, 0.25], [0.75, 1.0]], [0, 1, 0, 1]
     for options in ({"method": "finetuning"}, {"release": "bit", "threshold": 0.0}):
-        with pytest.raises(InputError, match=f"^{INTEGRITY}: got on with "):
+        with pytest.raises(InputError, match=f"^{KEY}: got on with "):
             appraise({"a": (x, y)}, train=(x, y), test=(x, y), session=Spawn(integrity=True), **options)
-    with pytest.raises(InputError, match=f"^{INTEGRITY}: got on with session.engine=rtas"):
+    with pytest.raises(InputError, match=f"^{KEY}: got on with .*engine=rtas"):
         appraise({"a": (x, y)}, train=(x, y), test=(x, y), session=Spawn(integrity="on", engine="rtas"))
 
 

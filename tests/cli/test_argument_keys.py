@@ -145,7 +145,6 @@ def test_keys_are_named_in_full(words, name):
             "appraisal.influence.group",
         ),
         (["appraisal=influence", "appraisal.metric=nowhere:loss"], "appraisal.metric"),
-        (["appraisal=relevance", "appraisal.directions=13", "standardise.scale=1e300"], "appraisal.directions"),
         (["appraisal=all", "release=dp", "release.row_norm=9"], "release.ceiling"),
         (["attack=extraction", "appraisal=influence"], "attack"),
     ],

@@ -70,7 +70,7 @@ TEXT = {
     "two label columns": ("label,a,label\n0,2,0\n", "one label column"),
     "header alone": ("a,label\n", "one row or more"),
     "empty": ("", "one row or more"),
-    "text column": ("a,b,label\n1,x,0\n2,y,1\n", "numeric columns only"),
+    "text column": ("a,b,label\n1,x,0\n2,y,1\n", "numeric columns only, or a recipe .*recipe infer"),
     "text labels": ("a,label\n1,cat\n2,dog\n", "numeric columns only"),
     "a value missing": ("a,label\n1,0\n,1\n", "finite numbers"),
     "an infinity": ("a,label\n1,0\n1e999,1\n", "finite numbers"),

@@ -12,7 +12,7 @@ from processes import ROOT
 
 from mpc_appraisal.appraisal.cost import estimate
 from mpc_appraisal.appraisal.covered import COVERED
-from mpc_appraisal.common.errors import IntegrityError
+from mpc_appraisal.common.errors import InputError, IntegrityError
 from mpc_appraisal.common.roles import TRUST_CHECKED
 from mpc_appraisal.data import Resolution
 from mpc_appraisal.methods import METHODS, Facts
@@ -99,4 +99,10 @@ def test_the_costs_of_the_page_are_those_of_dry_runs(method, candidate):
 
 
 def test_the_page_has_costs():
-    assert {row[1] for row in ROWS} == set(CANDIDATES) and len(ROWS) == 6
+    assert {row[1] for row in ROWS} == set(CANDIDATES) and len(ROWS) == 5
+
+
+def test_the_page_states_the_most_numbers_of_a_check():
+    assert f"at most {message_check.MOST_NUMBERS:,} numbers" in PAGE
+    with pytest.raises(InputError, match=f"{message_check.MOST_NUMBERS:,}"):
+        estimate([METHODS["finetuning"]()], facts_of("MNIST"), 1, 16.0, auto=True, integrity=True)

@@ -193,7 +193,7 @@ def test_what_a_helper_makes_unsafe_is_refused_by_name():
     appraised = {**SETS, "method": "influence", "session": Spawn(engine="rtas")}
     offered = [candidate.data for candidate in MARKET.candidates]
     private = NoisedRelease(epsilon=1.0, delta=1e-6, row_norm=10.0)
-    with pytest.raises(InputError, match="release: got dp; expected session.engine=fast: whether the helper refuses"):
+    with pytest.raises(InputError, match="release: got dp; expected engine=fast: whether the helper refuses"):
         appraise(offered, **appraised, release=private)
     wide = [Dataset(c.x * 1e4, c.y, c.classes, c.name) for c in offered]
     with pytest.raises(InputError, match="the bound on logits: got .* by the announced norms; expected at most 16384"):

@@ -26,7 +26,10 @@ from mpc_appraisal.appraisal.preparation import announce, fitted_to_norms, prepa
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.data.targets import NUMBER
 from mpc_appraisal.methods import Facts, Finetuning, as_methods
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends import fast
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.meter import Meter
@@ -47,6 +50,8 @@ class Appraisal:
         seed: What the rows are drawn from.
         scale: What the rows are multiplied by.
         checked: Whether messages are checked.
+        bound: The plan's bound on logits, where 'auto' takes a softmax without one for these rows.
+        model: The model's kind.
         features, classes: The sizes of all rows.
         inputs: For each owner and each section (what runs between two openings), the numbers of the messages that
             bring in its private matrices. Such a message is the owner's own input, whatever it is.
@@ -59,13 +64,16 @@ class Appraisal:
     seed: int = 0
     scale: float = 1.0
     checked: bool = True
+    bound: str | None = None
+    model: str = SoftmaxRegression.name
     features: int = 4
     classes: int = 3
     inputs: tuple[tuple[tuple[int, ...], ...], ...] = ((), ())
 
     @cached_property
     def plan(self) -> Plan:
-        return replace(_plan(as_methods(self.method), 1e-2, 0, self.release), integrity=self.checked)
+        made = _plan(as_methods(self.method), 1e-2, 0, self.release, MODELS[self.model])
+        return replace(made, integrity=self.checked, logit_bound=self.bound)
 
     @cached_property
     def sides(self) -> tuple[ModelOwnerInput, DataOwnerInput]:
@@ -75,7 +83,9 @@ class Appraisal:
         return own, transformed(seller, self.plan, {c.name: self.classes for c in seller.candidates})
 
     def _rows(self, n: int, k: int) -> Dataset:
-        x, y = problem(n, self.features, self.classes, seed=100 * self.seed + k)
+        x, y = problem(n, self.features, max(2, self.classes), seed=100 * self.seed + k)
+        if self.classes == 1:
+            return Dataset.of(x * self.scale, x[:, 0] + y, 1, "set", target=NUMBER)
         return Dataset.of(x * self.scale, y, self.classes, "set")
 
     @cached_property
@@ -117,7 +127,10 @@ BEFORE = (0, 1, 2, 3, 4, 14, 18, 19, 21, 32, 33)  # a model owner's own matrices
 COVERED: dict[str, Appraisal] = {
     "influence": _fast(owner=((0,),), seller=((0, 1),)),
     "influence, two candidates": _fast(rows=(5, 7), owner=((0,), ()), seller=((0, 1), (0, 1))),
+    "influence, no bound on logits": _fast(bound="auto", scale=3.0, owner=((0, 12),), seller=((0, 10),)),
     "influence, to one owner": _fast(release=Value(to=MODEL_OWNER), owner=((0,),), seller=((0, 1),)),
+    "linear regression": _fast(model="linear_regression", classes=1, owner=((0, 4),), seller=((0, 1),)),
+    "logistic regression": _fast(model="logistic_regression", classes=2, owner=((0, 11),), seller=((0, 9),)),
     "gradient norm": _fast("gradient_norm", owner=((0,),), seller=((0, 9),)),
     "two methods": _fast(["influence", "gradient_norm"], owner=((0,), (0,)), seller=((0, 1), (8,))),
     "influence on the error": _fast("influence_error", owner=((0, 9),), seller=((0, 9),)),
@@ -267,7 +280,7 @@ def play(appraisal: Appraisal, cheats: dict[int, Alter] | None = None, patience:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10 * PATIENCE)
+            thread.join(10 * max(PATIENCE, patience))
             assert not thread.is_alive(), "a party hangs"
     return played
 

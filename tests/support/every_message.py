@@ -31,7 +31,7 @@ from test_altered_messages import alter_at_random
 from mpc_appraisal.mpc.integrity.subset_claims import SubsetClaims
 
 LARGE = Appraisal(rows=(5940,), features=784, classes=10, scale=0.05, inputs=(((0,),), ((0, 1),)))
-BATCH = 50  # so many numbers of a large message are altered at once
+BATCH = 100  # so many numbers of a large message are altered at once
 
 
 def honest(runs: int) -> str:
@@ -64,7 +64,7 @@ def sessions(runs: int) -> str:
 
 def large(runs: int) -> str:
     """Random numbers of random messages of a large candidate, and random subsets of their claims."""
-    chance, recorded, done = np.random.default_rng(runs), record(LARGE), 0
+    chance, recorded, done = np.random.default_rng(runs), record(LARGE, 3600.0), 0
     for me in (0, 1):
         sent = recorded.sections[me][0].sent
         numbers = [number for owner, _, number in checked_messages(recorded) if owner == me]

@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from checked_sessions import Appraisal, play
+from checked_sessions import PATIENCE, Appraisal, play
 
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc.backends import fast
@@ -93,7 +93,7 @@ class Recording:
         return wrong
 
 
-def record(appraisal: Appraisal) -> Recording:
+def record(appraisal: Appraisal, patience: float = PATIENCE) -> Recording:
     """Run an appraisal between honest owners, and keep what its checks were made of."""
     sections, pairs, opened = [[], []], [], []
 
@@ -118,7 +118,7 @@ def record(appraisal: Appraisal) -> Recording:
             return found
 
     with mock.patch.object(fast, "OwnerCheck", Kept), mock.patch.object(fast, "FastSession", Keys):
-        played = play(appraisal)
+        played = play(appraisal, patience=patience)
     assert not played.errors, played.errors
     return Recording(appraisal, sections, pairs[0], opened)
 

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str]) -> None:
     with in_full(cfg):
         found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto, integrity)
     print_table(found, terminal())
-    if not bound and bounded(engine):
+    if not bound and bounded(engine) and model.link.exponential:
         print(
             f"It is assumed that logits are within {DEFAULT_BOUND:g} before training. A run derives the bound from "
             "norms, or takes session.logit_bound."

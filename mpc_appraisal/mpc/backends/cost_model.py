@@ -216,7 +216,7 @@ class _Checked:
         elif name == "drop_kept":  # these are in the next check still
             self.dealt += sum(self.kept.pop(key) for key in self.settled)
             self.settled.clear()
-        elif name not in ("rows", "forget", "show", "check", "mark"):
+        elif name not in ("rows", "forget", "show", "check", "mark", "apply"):  # a session with a helper has no checks
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             self.dealt += max(numbers, default=0)
 

@@ -178,7 +178,7 @@ class DrySession(EngineSession):
         if integrity:
             engine.record()
         self.context = TrainingContext(engine, DEFAULT_BOUND)
-        self.marks: list[int] = []  # the bytes that the dealer has sent here at each mark; the data owner gets none
+        self.marks: list[int] = []  # the bytes that the dealer has sent here at each mark
 
     @property
     def script(self) -> list[Any]:

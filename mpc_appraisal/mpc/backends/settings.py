@@ -93,7 +93,7 @@ class SpawnSettings:
     def __post_init__(self):
         integer("threads", self.threads, 1, 1024)
         check_connection(self)
-        checks_messages(self.integrity, "integrity")
+        object.__setattr__(self, "integrity", checks_messages(self.integrity, "integrity"))
 
 
 def check_connection(session: Any) -> None:

@@ -1,12 +1,13 @@
-"""The parts of a check that an owner's messages are what the protocol prescribes. No session uses them yet.
+"""The parts of a check that an owner's messages are what the protocol prescribes: `session.integrity=on`.
 
 | file | what it does |
 |---|---|
-| message_check | the check of all messages, and of an opened result, between both owners and the dealer |
+| message_check | the check of all messages before a result is shown, between both owners and the dealer |
+| steps | a program runs to one point after another |
 | replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
 | linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
 | plane_form | the same for bits that are shared by exclusive or |
-| subset_claims | many claims become 40, by random subsets that are drawn after the messages |
+| subset_claims | many claims become 48, by random subsets that are drawn after the messages |
 | matrix_parts, exact_product | dealt matrices that enter products alone, and products with them over the integers |
 | inner_product_check, inner_product_claims, sumcheck | the claims are shown, and nothing else is |
 

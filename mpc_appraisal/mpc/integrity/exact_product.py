@@ -48,10 +48,11 @@ class ExactProduct:
     def _digits(self, values: np.ndarray, count: int) -> list[np.ndarray]:
         """Return the digits of a matrix in float64, the lowest first: from 0 to 2^w - 1, or of int64 within 2^(w-1)."""
         found, rest, w = [], values, self._width
-        compiled = compiled_for(values.size, 1)
-        if compiled is not None:
+        if compiled_for(values.size, 1) is not None:
+            from mpc_appraisal.mpc.ring import compiled_rows
+
             out = np.empty((count, *values.shape))
-            compiled.digits(values, w, values.dtype == np.int64, out)
+            compiled_rows.digits(values, w, values.dtype == np.int64, out)
             return list(out)
         for _ in range(count):
             digit = rest & rest.dtype.type((1 << w) - 1)

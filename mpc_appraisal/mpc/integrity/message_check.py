@@ -148,7 +148,10 @@ class _OwnersClaims:
         self.public, self.dealt, self.forms = public, dealt, [claim.form for claim in claims]
         bits = [np.full(form.numel(), claim.bits) for form, claim in zip(self.forms, claims, strict=True)]
         self.subsets = SubsetClaims(seed, public.label, np.concatenate(bits))
-        self.largest = {b: sum(c.form.largest * c.form.numel() for c in claims if c.bits == b) for b in public.moduli}
+        largest = {b: sum(c.form.largest * c.form.numel() for c in claims if c.bits == b) for b in public.moduli}
+        self.quotients = max(((largest[b] >> b) + 2).bit_length() for b in largest)
+        if self.quotients > QUOTIENT_BITS:
+            raise AppraisalError(f"integrity: got quotients of {self.quotients} bits in {public.label}")
         self.received = self.subsets.sums(np.concatenate([claim.linear_part.reshape(-1).numpy() for claim in claims]))
         leaves = replay.dealt_leaves(dealt)
         if leaves is None or self.subsets.moduli != public.moduli:
@@ -177,10 +180,7 @@ class _OwnersClaims:
         for part, (draw, _) in zip(self.parts.parts, self.dealt.matrices, strict=True):
             if part.leaf not in numbers:
                 numbers[part.leaf] = draw.matrix(key)
-        quotients = max(((self.largest[b] >> b) + 2).bit_length() for b in self.largest)
-        if quotients > QUOTIENT_BITS:
-            raise AppraisalError(f"integrity: got quotients of {quotients} bits in {self.public.label}")
-        values, primes = Evaluation(self.parts, numbers), OWN_PRIMES[: _primes_for(quotients + 2)]
+        values, primes = Evaluation(self.parts, numbers), OWN_PRIMES[: _primes_for(self.quotients + 2)]
         sums = [
             self.subsets.whole_sums(np.concatenate([each.reshape(-1) for each in values.forward(p)])) for p in primes
         ]

@@ -50,16 +50,16 @@ def parse_address(rendezvous: str, name: str = "session.rendezvous") -> tuple[st
     return host, port
 
 
-def check_stated(address: str | None) -> None:
-    """Raise InputError where no address is stated, which tls needs under torchrun too."""
-    if address is None:
-        raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
-
-
 def check_launched() -> None:
     """Raise InputError unless torchrun has stated an address, for a party that states none."""
     if not os.environ.get("MASTER_ADDR"):
         raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
+
+
+def check_stated(address: str | None) -> None:
+    """Raise InputError where no address is stated, which tls needs under torchrun too."""
+    if address is None:
+        raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
 
 
 class Rendezvous(FailureDetector):

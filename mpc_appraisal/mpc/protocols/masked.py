@@ -140,6 +140,8 @@ def row_products(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64)
     The owners exchange no message. Of the product of the two masks the dealer sends one number a row; what corrects it
     where an opened value has wrapped takes as much as in `product`.
     """
+    if a is b:
+        raise ValueError("a, b: got one opened value twice; expected two, since `product` squares one")
     ring = min(a.ring, b.ring, ring)
     engine.ask_dealer("cross", a.key, b.key, ring, 1)
     shared = engine.dealer_share((a.delta.shape[0], 1), ring)

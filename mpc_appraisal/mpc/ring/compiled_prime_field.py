@@ -19,7 +19,7 @@ from mpc_appraisal.mpc.ring.compiled import loop
 
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
-ROWS, COLUMNS = 16, 128  # So many rows and columns of a matrix are combined at once.
+BLOCK = 1 << 10  # So many elements of a vector are multiplied at once.
 inlined = nb.njit(inline="always")
 
 
@@ -122,49 +122,102 @@ def first_fold(v, half, x, p, inverse, out):
         o3[i] = _reduced(d * x3, p, inverse)
 
 
-@inlined
-def _added(sums, at, a0, a1, a2, a3, c0, c1, c2, c3):
-    """Add the seven coefficients of a product of polynomials of degree 3 to the lower and upper sums from `at` on."""
-    t = a0 * c0
-    sums[at] += t & LOW
-    sums[at + 1] += t >> HALF
-    t = a0 * c1 + a1 * c0
-    sums[at + 2] += t & LOW
-    sums[at + 3] += t >> HALF
-    t = a0 * c2 + a1 * c1 + a2 * c0
-    sums[at + 4] += t & LOW
-    sums[at + 5] += t >> HALF
-    t = a0 * c3 + a1 * c2 + a2 * c1 + a3 * c0
-    sums[at + 6] += t & LOW
-    sums[at + 7] += t >> HALF
-    t = a1 * c3 + a2 * c2 + a3 * c1
-    sums[at + 8] += t & LOW
-    sums[at + 9] += t >> HALF
-    t = a2 * c3 + a3 * c2
-    sums[at + 10] += t & LOW
-    sums[at + 11] += t >> HALF
-    t = a3 * c3
-    sums[at + 12] += t & LOW
-    sums[at + 13] += t >> HALF
+@loop
+def _sum_of_one(a, b):
+    """Return the sums of the lower and of the upper 32 bits of a b, over vectors of numbers below 2^31."""
+    low, high = np.uint64(0), np.uint64(0)
+    for i in range(len(a)):
+        t = np.uint64(a[i]) * np.uint64(b[i])
+        low += t & LOW
+        high += t >> HALF
+    return low, high
+
+
+@loop
+def _sum_of_two(a, b, c, d):
+    """Do the same for a b + c d."""
+    low, high = np.uint64(0), np.uint64(0)
+    for i in range(len(a)):
+        t = np.uint64(a[i]) * np.uint64(b[i]) + np.uint64(c[i]) * np.uint64(d[i])
+        low += t & LOW
+        high += t >> HALF
+    return low, high
+
+
+@loop
+def _sum_of_three(a, b, c, d, e, f):
+    """Do the same for a b + c d + e f."""
+    low, high = np.uint64(0), np.uint64(0)
+    for i in range(len(a)):
+        t = np.uint64(a[i]) * np.uint64(b[i]) + np.uint64(c[i]) * np.uint64(d[i]) + np.uint64(e[i]) * np.uint64(f[i])
+        low += t & LOW
+        high += t >> HALF
+    return low, high
+
+
+@loop
+def _sum_of_four(a, b, c, d, e, f, g, h):
+    """Do the same for a b + c d + e f + g h."""
+    low, high = np.uint64(0), np.uint64(0)
+    for i in range(len(a)):
+        t = np.uint64(a[i]) * np.uint64(b[i]) + np.uint64(c[i]) * np.uint64(d[i])
+        t += np.uint64(e[i]) * np.uint64(f[i]) + np.uint64(g[i]) * np.uint64(h[i])
+        low += t & LOW
+        high += t >> HALF
+    return low, high
+
+
+@loop
+def _multiplied(a, c, sums):
+    """Add the seven coefficients of the products of polynomials of degree 3, summed over vectors (4, n), to `sums`."""
+    a0, a1, a2, a3, c0, c1, c2, c3 = a[0], a[1], a[2], a[3], c[0], c[1], c[2], c[3]
+    found = (
+        _sum_of_one(a0, c0),
+        _sum_of_two(a0, c1, a1, c0),
+        _sum_of_three(a0, c2, a1, c1, a2, c0),
+        _sum_of_four(a0, c3, a1, c2, a2, c1, a3, c0),
+        _sum_of_three(a1, c3, a2, c2, a3, c1),
+        _sum_of_two(a2, c3, a3, c2),
+        _sum_of_one(a3, c3),
+    )
+    for k in range(7):
+        sums[2 * k] += found[k][0]
+        sums[2 * k + 1] += found[k][1]
+
+
+@loop
+def _block(v, start, half, p, out, moved):
+    """Write v from `start` on to `out`, and the other half less v to `moved`; both are 0 after the end of the half."""
+    q, zero = np.uint32(p), np.uint32(0)
+    end = min(len(out), half - start)
+    there = max(0, min(end, len(v) - half - start))  # from here on the other half has ended: its missing elements are 0
+    lower, upper = v[start : start + end], v[half + start : half + start + there]
+    for i in range(there):
+        out[i] = lower[i]
+        moved[i] = _less(upper[i], lower[i], q)
+    for i in range(there, end):
+        out[i] = lower[i]
+        moved[i] = _less(zero, lower[i], q)
+    for i in range(end, len(out)):
+        out[i] = zero
+        moved[i] = zero
 
 
 @loop
 def later_round(w, rho, half, p, sums):
-    """Add g(0) and the leading coefficient of g for vectors (4, n), as seven coefficients each, to `sums` (28,)."""
-    q, whole, u = np.uint32(p), w.shape[1] - half, np.uint64
-    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
-    r0, r1, r2, r3 = rho[0], rho[1], rho[2], rho[3]
-    for i in range(whole):
-        a0, a1, a2, a3, c0, c1, c2, c3 = w0[i], w1[i], w2[i], w3[i], r0[i], r1[i], r2[i], r3[i]
-        _added(sums, 0, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
-        k = half + i
-        a0, a1, a2, a3 = _less(w0[k], a0, q), _less(w1[k], a1, q), _less(w2[k], a2, q), _less(w3[k], a3, q)
-        c0, c1, c2, c3 = _less(r0[k], c0, q), _less(r1[k], c1, q), _less(r2[k], c2, q), _less(r3[k], c3, q)
-        _added(sums, 14, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
-    for i in range(whole, half):
-        a0, a1, a2, a3, c0, c1, c2, c3 = w0[i], w1[i], w2[i], w3[i], r0[i], r1[i], r2[i], r3[i]
-        _added(sums, 0, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
-        _added(sums, 14, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
+    """Add g(0) and the leading coefficient of g for vectors (4, n), as seven coefficients each, to `sums` (28,).
+
+    A block of the vectors and its differences lie together in the processor's cache for all coefficients.
+    """
+    size = min(BLOCK, half)
+    a, c = np.empty((4, size), np.uint32), np.empty((4, size), np.uint32)
+    moved_a, moved_c = np.empty((4, size), np.uint32), np.empty((4, size), np.uint32)
+    for start in range(0, half, size):
+        for k in range(4):
+            _block(w[k], start, half, p, a[k], moved_a[k])
+            _block(rho[k], start, half, p, c[k], moved_c[k])
+        _multiplied(a, c, sums[:14])
+        _multiplied(moved_a, moved_c, sums[14:])
 
 
 @loop
@@ -190,149 +243,6 @@ def later_fold(v, half, x, p, inverse, out):
         o2[i] = r - s if r >= s else r
         r = _reduced(x30 * d0 + x31 * d1 + x32 * d2 + x33 * d3, p, inverse) + np.int64(a3)
         o3[i] = r - s if r >= s else r
-
-
-# -- combinations of rows and columns -----------------------------------------------------------------------------
-@inlined
-def _term(low, high, e, f):
-    """Return e low + f high, which is below 2^64 for e, f < 2^31 and halves of 32 bits."""
-    return np.uint64(e) * low + np.uint64(f) * high
-
-
-@loop
-def combined_rows(values, flip, e, f, low, high):
-    """Add sum_i e_i values[i] to low + 2^32 high (4, d); values (n, d) are uint64, e and f = 2^32 e are (4, n) mod p.
-
-    The bit of `flip` is changed in every value first. A block of values stays in the processor's cache for all four
-    coordinates. A loop writes to two arrays only, since LLVM makes no vectors where it has to compare more addresses.
-    """
-    n, d = values.shape
-    for left in range(0, d, COLUMNS):
-        right = min(d, left + COLUMNS)
-        for top in range(0, n, ROWS):
-            end = min(n, top + ROWS)
-            whole = top + (end - top) // 2 * 2
-            for c in range(4):
-                lows, highs = low[c, left:right], high[c, left:right]
-                for i in range(top, whole, 2):
-                    first, second = values[i, left:right], values[i + 1, left:right]
-                    e0, f0, e1, f1 = e[c, i], f[c, i], e[c, i + 1], f[c, i + 1]
-                    for j in range(right - left):
-                        v, w = first[j] ^ flip, second[j] ^ flip
-                        s, t = _term(v & LOW, v >> HALF, e0, f0), _term(w & LOW, w >> HALF, e1, f1)
-                        lows[j] += (s & LOW) + (t & LOW)
-                        highs[j] += (s >> HALF) + (t >> HALF)
-                for i in range(whole, end):
-                    for j in range(right - left):
-                        v = values[i, left + j] ^ flip
-                        s = _term(v & LOW, v >> HALF, e[c, i], f[c, i])
-                        lows[j] += s & LOW
-                        highs[j] += s >> HALF
-
-
-@loop
-def combined_columns(values, flip, e, f, low, high):
-    """Add sum_j e_j values[:, j] to low + 2^32 high (4, n), where e and f are (4, d), as in `combined_rows`."""
-    e0, e1, e2, e3, f0, f1, f2, f3 = e[0], e[1], e[2], e[3], f[0], f[1], f[2], f[3]
-    zero = np.uint64(0)
-    for i in range(values.shape[0]):
-        row = values[i]
-        l0, l1, l2, l3, h0, h1, h2, h3 = zero, zero, zero, zero, zero, zero, zero, zero
-        for j in range(values.shape[1]):
-            v = row[j] ^ flip
-            a, b = v & LOW, v >> HALF
-            s = _term(a, b, e0[j], f0[j])
-            l0 += s & LOW
-            h0 += s >> HALF
-            s = _term(a, b, e1[j], f1[j])
-            l1 += s & LOW
-            h1 += s >> HALF
-            s = _term(a, b, e2[j], f2[j])
-            l2 += s & LOW
-            h2 += s >> HALF
-            s = _term(a, b, e3[j], f3[j])
-            l3 += s & LOW
-            h3 += s >> HALF
-        low[0, i] += l0
-        low[1, i] += l1
-        low[2, i] += l2
-        low[3, i] += l3
-        high[0, i] += h0
-        high[1, i] += h1
-        high[2, i] += h2
-        high[3, i] += h3
-
-
-@loop
-def packed_combined_rows(values, upper, e, f, low, high):
-    """Do what `combined_rows` does for the numbers values + 2^32 upper, of uint32 and of fewer bits."""
-    n, d = values.shape
-    for left in range(0, d, COLUMNS):
-        right = min(d, left + COLUMNS)
-        for top in range(0, n, ROWS):
-            end = min(n, top + ROWS)
-            whole = top + (end - top) // 2 * 2
-            for c in range(4):
-                lows, highs = low[c, left:right], high[c, left:right]
-                for i in range(top, whole, 2):
-                    first, second = values[i, left:right], values[i + 1, left:right]
-                    third, fourth = upper[i, left:right], upper[i + 1, left:right]
-                    e0, f0, e1, f1 = e[c, i], f[c, i], e[c, i + 1], f[c, i + 1]
-                    for j in range(right - left):
-                        s = _term(np.uint64(first[j]), np.uint64(third[j]), e0, f0)
-                        t = _term(np.uint64(second[j]), np.uint64(fourth[j]), e1, f1)
-                        lows[j] += (s & LOW) + (t & LOW)
-                        highs[j] += (s >> HALF) + (t >> HALF)
-                for i in range(whole, end):
-                    for j in range(right - left):
-                        s = _term(np.uint64(values[i, left + j]), np.uint64(upper[i, left + j]), e[c, i], f[c, i])
-                        lows[j] += s & LOW
-                        highs[j] += s >> HALF
-
-
-@loop
-def packed_combined_columns(values, upper, e, f, low, high):
-    """Do what `combined_columns` does for the numbers values + 2^32 upper, of uint32 and of fewer bits."""
-    zero = np.uint64(0)
-    for i in range(values.shape[0]):
-        row, more = values[i], upper[i]
-        for c in range(4):
-            ec, fc, l0, h0 = e[c], f[c], zero, zero
-            for j in range(values.shape[1]):
-                s = _term(np.uint64(row[j]), np.uint64(more[j]), ec[j], fc[j])
-                l0 += s & LOW
-                h0 += s >> HALF
-            low[c, i] += l0
-            high[c, i] += h0
-
-
-# -- digits --------------------------------------------------------------------------------------------------------
-@loop
-def digits(values, width, carries, out):
-    """Write the digits of `width` bits of values (n, d) to out (count, n, d) of float64, the lowest first.
-
-    The digits of uint64 are from 0 to 2^width - 1. With carries, the values are int64, and the digits are signed: a
-    digit of at least 2^(width - 1) is lowered by 2^width, and the next one is raised by 1.
-    """
-    n, d = values.shape
-    rest = np.empty(d, values.dtype)
-    one = values.dtype.type(1)
-    w = values.dtype.type(width)
-    low, half = (one << w) - one, w - one
-    for i in range(n):
-        rest[:] = values[i]
-        for k in range(out.shape[0]):
-            found = out[k, i]
-            if carries:
-                for j in range(d):
-                    digit = rest[j] & low
-                    carry = digit >> half
-                    found[j] = np.int32(digit - (carry << w))
-                    rest[j] = (rest[j] >> w) + carry
-            else:
-                for j in range(d):
-                    found[j] = np.int32(rest[j] & low)
-                    rest[j] = rest[j] >> w
 
 
 # -- subsets -------------------------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
         raise InputError(name, f"{bad} values that are NaN or infinite", "finite numbers")
     worst = max(abs(low), abs(high))
     if worst > limit:
-        raise InputError(name, f"a value of {worst:g}", f"absolute values of at most {limit:g} (fixed-point range)")
+        expected = f"absolute values of at most {limit:g} (fixed-point range): standardise features, divide a target"
+        raise InputError(name, f"a value of {worst:g}", expected)
 
 
 def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS, narrow: bool = False) -> torch.Tensor:

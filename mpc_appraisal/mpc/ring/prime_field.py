@@ -13,7 +13,8 @@ are in F_p; a challenge x is always in F_p^4. Where rows of k elements are folde
 is k ceil(n / 2). Folding is linear: n rows that are folded to one by challenges x_1, x_2, ... become the sum of e_i
 times row i, for the e of `fold_factors`, and `combined` computes that sum from the rows. Vectors in F_p are uint32
 (n,), those in F_p^4 are uint32 (4, n). A single element of F_p^4 is a tuple of four Python integers. The compiled loops
-of `compiled_prime_field` are used where `kernels` gives them, and numpy otherwise, with the same results.
+of `compiled_prime_field` and `compiled_rows` are used where `kernels` gives them, and numpy otherwise, with the same
+results.
 """
 
 from __future__ import annotations
@@ -247,9 +248,11 @@ class Field:
         `rows` are uint64, which may be in pieces, or int64 with the signed numbers that these are. They are read
         fastest where they, or their transpose, are contiguous.
         """
-        signed, compiled, e = rows.dtype == np.int64, _compiled(4 * rows.size), np.ascontiguousarray(e)
-        if compiled is None:
+        signed, e = rows.dtype == np.int64, np.ascontiguousarray(e)
+        if _compiled(DEGREE * rows.size) is None:
             return self._plain_combined(e, rows)
+        from mpc_appraisal.mpc.ring import compiled_rows as compiled
+
         flip = np.uint64(1 << 63 if signed else 0)
         high_e = (e * np.uint64((1 << 32) % self.p) % self._p).astype(np.uint32)
         sums = np.zeros((2, DEGREE, rows.shape[1]), np.uint64)
