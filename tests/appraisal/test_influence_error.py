@@ -274,7 +274,7 @@ def test_the_pre_flight_leaves_it_out():
     found, _ = glance(train, test, as_methods(BOTH), L2)
     assert [check.method for check in found.checks] == ["influence"] and not found.skipped
     assert glance(train, test, [InfluenceError()], L2) == (None, [])
-    with pytest.raises(InputError, match="^appraisal: got .*influence_error"):
+    with pytest.raises(InputError, match="^methods: got .*influence_error"):
         preflight(train, test, "influence_error")
 
 

@@ -162,7 +162,7 @@ REFUSED = {
     "noise without a bound on targets": (
         LINEAR,
         {"release": NoisedRelease(row_norm=4.0)},
-        "release.target_norm: got None",
+        "^target_norm: got None",
     ),
     "a bound on labels": (
         LOGISTIC,
@@ -172,7 +172,7 @@ REFUSED = {
     "noise and a helper": (
         LINEAR,
         {"release": NoisedRelease(row_norm=4.0, target_norm=1.0), "session": Spawn(engine="rtas")},
-        "release: got dp; expected session.engine=fast",
+        "release: got dp; expected engine=fast",
     ),
     "labels for numbers": (LINEAR, {"train": problem(LOGISTIC, 60, 1, FEATURES)}, "train.*numeric target"),
     "numbers for labels": (LOGISTIC, {"data": problem(LINEAR, 30, 3, FEATURES)}, "data.*labels 0 and 1"),

@@ -247,10 +247,10 @@ def test_bad_numbers_of_directions_are_named(kind, directions):
 @pytest.mark.parametrize("kind", [Relevance, Diversity])
 def test_rows_that_vary_in_too_few_directions_are_refused(kind):
     flat = Dataset(TRAIN.x.double() * (torch.arange(64) < 20), TRAIN.y, 10, "flat")
-    with pytest.raises(InputError, match=r"^method\.directions: got 21; expected at most \d+, .* rows of flat vary"):
+    with pytest.raises(InputError, match=r"^directions: got 21; expected at most \d+, .* rows of flat vary"):
         appraise(GOOD, train=flat, method=kind(21), session="plain")
     same = Dataset(torch.ones(3, 4), torch.tensor([0, 1, 0]), 2, "same")
-    with pytest.raises(InputError, match=r"^appraisal\.directions: got 1; expected at most 0, "):
+    with pytest.raises(InputError, match=rf"^appraisal\.{kind.name}\.directions: got 1; expected at most 0, "):
         kind(1).prepare(None, same)
     with pytest.raises(InputError, match="^train"):
         appraise(GOOD, method=kind(5), session="plain")

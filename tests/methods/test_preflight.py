@@ -196,8 +196,8 @@ def test_tables_and_dictionary(found):
 @pytest.mark.parametrize(
     ("bad", "name"),
     [
-        ({"methods": "guess"}, "appraisal"),
-        ({"l2": -1.0}, "model.l2"),
+        ({"methods": "guess"}, "methods"),
+        ({"l2": -1.0}, "l2"),
         ({"seed": -1}, "seed"),
         ({"seeds": 0}, "seeds"),
         ({"parts": 2}, "parts"),

@@ -134,8 +134,8 @@ def test_data_and_sessions_that_do_not_fit_are_refused():
         RtasTraining().check(LearningData(wide, narrow, 0))
     with pytest.raises(InputError, match="square images"):
         RtasTraining(network="cnn").check(LearningData(wide, wide, 0))
-    for session in (SpawnSettings(engine="stock"), SpawnSettings(transport="tls")):
-        with pytest.raises(InputError, match="session"):
+    for key, session in (("engine", SpawnSettings(engine="stock")), ("transport", SpawnSettings(transport="tls"))):
+        with pytest.raises(InputError, match=f"^{key}: "):
             RtasTraining().check_session(session)
     with pytest.raises(InputError, match="^engine: "):
         RtasFast().check_session(SpawnSettings(engine="rtas"))
