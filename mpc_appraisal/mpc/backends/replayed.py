@@ -16,13 +16,12 @@ from typing import Any
 import torch
 
 from mpc_appraisal.common.roles import OWNERS
-from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND, EngineSession, TrainingContext
+from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND, DrySession, EngineSession, TrainingContext
 from mpc_appraisal.mpc.integrity.replay import ReplayEngine
 from mpc_appraisal.mpc.integrity.steps import Steps
 from mpc_appraisal.mpc.net.channel import Transcript
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor
-from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
-from mpc_appraisal.mpc.session import Session, check_owner
+from mpc_appraisal.mpc.session import Session
 
 
 class ReplaySession(EngineSession):
@@ -42,11 +41,7 @@ class ReplaySession(EngineSession):
         self.replay = ReplayEngine(rank, Transcript(), pair)
         self.context = TrainingContext(self.replay, DEFAULT_BOUND)
 
-    def input(self, owner, read, shape, name, grid=None):
-        check_owner(owner, name)
-        kind = torch.float64 if grid is None else torch.int32
-        value = shape_tensor(shape, kind) if owner == self.role else None
-        return self._private(owner, value, shape, name, grid)
+    input = DrySession.input  # of shapes alone
 
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
