@@ -16,8 +16,8 @@ from experiments.harness.records import write_rows
 from experiments.harness.run import main
 from experiments.harness.size import Size, source_of
 from experiments.studies.appraisal import sweeps
+from experiments.studies.transformations import cheating, picture, protocols
 from experiments.studies.transformations import generators as twisters
-from experiments.studies.transformations import picture, protocols
 from experiments.studies.transformations import study as report
 from experiments.studies.transformations.attacks import measure as measure_attacks
 from experiments.studies.transformations.protocols import Attack, Cost, Protocol
@@ -30,6 +30,9 @@ SMALL = Size("transformations", True, 1)
 ENGINES = {"fast": 1e-3, "stock": 0.05, "rtas": 1e-3}  # off by so much: CrypTen's softmax is an iteration
 ABOUT = {"part": "about", "size": "small", "sizes": {}, "missing": [], "machine": "m", "versions": {}, "revision": "r",
          "command": "c"}  # fmt: skip
+
+CHEAT = {"part": "cheat", "protocol": "fast", "checked": False, "rows": 300, "truth": 0.5, "gained": 55.25,
+         "refusal": None, "revision": "abc"}  # fmt: skip
 
 
 # -- rows of other parts -------------------------------------------------------------------------------------------
@@ -240,7 +243,7 @@ def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market
 
 # -- the page ------------------------------------------------------------------------------------------------------
 def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, generators, attacks, tmp_path):
-    write_rows(tmp_path / FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE])
+    write_rows(tmp_path / FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE, CHEAT])
     (shown,) = STUDY.render(tmp_path)
     text = (tmp_path / "transformations.md").read_text()
     first = text.split("\n## ")[1]
@@ -248,12 +251,36 @@ def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, genera
     titles = [table.title for table in shown.main + shown.details]
     assert titles[:3] == ["In short", "What each protocol hides, costs and leaks",
                           "One candidate of 200 rows and 64 features"]  # fmt: skip
-    assert titles[3].startswith("Table 1") and titles[6].startswith("Table 4")
+    assert titles[3].startswith("What a data owner gains")
+    assert titles[4].startswith("Table 1") and titles[7].startswith("Table 4")
     assert "Attacks on RTAS" in titles and "InstaHide: search of a weak generator's seeds" in titles
     assert len(shown.figures) == 6 and shown.figures[0][0] == "transformations-protocols"
     for name, _ in shown.figures:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (tmp_path / f"{name}.svg").read_text() and f"{name}.png" in text
+
+
+def test_a_shifted_value_is_opened_without_the_check_and_not_with_it():
+    helper, refused = (cheating.shift("rtas", checked) for checked in (False, True))
+    assert abs(helper["gained"] - helper["truth"]) > 1 and helper["refusal"] is None
+    assert refused["gained"] is None and "session.engine=rtas" in refused["refusal"]
+    checked = cheating.shift("fast", True)
+    assert checked["gained"] is None and "data_owner" in checked["refusal"] and abs(checked["truth"]) < 10
+
+
+def test_the_page_names_each_engine_with_what_its_owner_gains(tmp_path):
+    refused = CHEAT | {
+        "protocol": "rtas",
+        "checked": True,
+        "truth": None,
+        "gained": None,
+        "refusal": "no; expected off",
+    }
+    write_rows(tmp_path / FILE, [ABOUT, CHEAT, refused])
+    STUDY.render(tmp_path)
+    text = (tmp_path / "transformations.md").read_text()
+    assert "| the engine (fast) | off | 0.500 | 55.2 | none |" in text and "| RTAS | on | – | none | no |" in text
+    assert "revision abc" in text
 
 
 def test_a_page_of_nothing_is_a_page_that_says_so():
@@ -317,7 +344,7 @@ def test_the_command_keeps_what_there_is_and_names_the_rest(turn, tmp_path, caps
     arguments = ["--small", "--out", str(out), "--work", str(tmp_path / "work"), "--minutes", "0"]
     main([STUDY], ["transformations", *arguments])
     about, *rows = [json.loads(line) for line in (out / FILE).read_text().splitlines()]
-    missing = {"protocol-generators", "protocol-market", "attack", "table-cost", "table-training", "table-rivals"}
+    missing = {"protocol-generators", "protocol-market", "attack", "table-cost", "table-training", "table-rivals", "cheat"}
     missing |= {f"instahide-{part}" for part in ("attacks", "challenge", "seed", "training")}
     assert rows == turn[0] and set(about["missing"]) == missing
     assert about["command"] == "OMP_NUM_THREADS=1 python -m experiments transformations --small"

@@ -96,16 +96,16 @@ def play(role: str, address: str, emit, folder: Path, plan: Plan, own: Any, chea
 
 
 class Market:
-    """Two owners of digits, and sessions between them in which one may cheat."""
+    """Two owners of digits, and sessions between them in which one may cheat, with an engine and perhaps its check."""
 
-    def __init__(self, checked: bool):
+    def __init__(self, checked: bool, engine: str = "fast"):
         data = Digits().load()[0]
         parts = [data.subset(torch.arange(k, k + n)) for k, n in ((0, KNOWN), (KNOWN, KNOWN), (2 * KNOWN, SOLD))]
         self.sold: Dataset = parts[2]
         self.own = {MODEL_OWNER: ModelOwnerInput(*parts[:2]), DATA_OWNER: DataOwnerInput((self.sold,)), DEALER: None}
         public = {"methods": ["influence"], "l2": L2}
         plan = Plan((Influence(),), L2, 0, config_hash(public), partial(fit, l2=L2), public)
-        self.checked, self.plan = checked, _with(replace(plan), Spawn(integrity=checked), None)
+        self.checked, self.plan = checked, _with(replace(plan), Spawn(engine=engine, integrity=checked), None)
 
     def session(self, cheat: Any = None, by: str = MODEL_OWNER) -> dict[str, float | str | None]:
         """Return what each party was shown, by role."""
@@ -129,7 +129,7 @@ def shift(market: Market) -> Row:
     """Let the data owner shift the value."""
     right, found = market.session()[MODEL_OWNER], market.session(shifted, DATA_OWNER)[MODEL_OWNER]
     if isinstance(found, str):
-        return row(market, SHIFTED, DATA_OWNER, right, None, _named(found, DATA_OWNER))
+        return row(market, SHIFTED, DATA_OWNER, right, None, named(found, DATA_OWNER))
     return row(market, SHIFTED, DATA_OWNER, right, found, None)
 
 
@@ -141,14 +141,14 @@ def cells(market: Market) -> Row:
     for cell in (at, *chosen):
         found = market.session(partial(lifted, cell), MODEL_OWNER)[DATA_OWNER]
         if isinstance(found, str):
-            return row(market, CELL, MODEL_OWNER, truth[chosen[0]].item(), None, _named(found, MODEL_OWNER))
+            return row(market, CELL, MODEL_OWNER, truth[chosen[0]].item(), None, named(found, MODEL_OWNER))
         moved.append(found - market.session(partial(picked, cell), MODEL_OWNER)[DATA_OWNER])
     read = torch.tensor(moved[1:], dtype=torch.float64) / moved[0]
     error = (read - truth[chosen]).abs().max().item()
     return row(market, CELL, MODEL_OWNER, truth[chosen[0]].item(), read[0].item(), None, error=error, cells=CELLS)
 
 
-def _named(words: str, cheat: str) -> str:
+def named(words: str, cheat: str) -> str:
     """Return the error's words. Raises AppraisalError where they are not the check's, or do not name the cheat."""
     if not words.startswith(IntegrityError.__name__) or cheat not in words:
         raise AppraisalError(f"cheats: got {words!r}; expected an IntegrityError that names {cheat}")

@@ -18,7 +18,7 @@ from experiments.harness.page import Page, page_of, plural, run_facts, write_pag
 from experiments.harness.records import ABOUT, Row, part_of, read_rows
 from experiments.harness.run import JobStudy, Run
 from experiments.harness.size import Size
-from experiments.studies.transformations import attack_figures, attacks, instahide, picture, protocols, tables
+from experiments.studies.transformations import attack_figures, attacks, cheating, instahide, picture, protocols, tables
 from mpc_appraisal.common.roles import ASSUMPTION, ROLES
 from mpc_appraisal.mpc.backends.rtas import LEAKAGE as RTAS
 from mpc_appraisal.transformations.instahide import LEAKAGE as INSTAHIDE
@@ -29,6 +29,7 @@ KEYS = {
     "table": {"kind", "system"},
     "attack": {"protocol", "attack", "setting", "recovered", "chance", "meaning", "stops"},
     "instahide": {"data"},
+    "cheat": {"protocol", "checked", "rows", "truth", "gained", "refusal", "revision"},
 }
 
 
@@ -36,7 +37,7 @@ class TransformationsStudy(JobStudy):
     name = "transformations"
     summary = "RTAS, RTAS-fast and InstaHide, with the attacks on them"
     text = __doc__
-    parts = ("protocol", "attack", "instahide", "table")
+    parts = ("protocol", "attack", "instahide", "table", "cheat")
     seeds = (1, 3)
 
     def options(self, parser: ArgumentParser) -> None:
@@ -49,6 +50,7 @@ class TransformationsStudy(JobStudy):
             "attack": attacks.jobs(settings["attacks"]),
             "instahide": instahide.jobs(settings["instahide"]),
             "table": tables.jobs(settings["tables"], run.args.spu_python),
+            "cheat": cheating.jobs(),
         }
 
     def facts(self, size: Size) -> dict[str, str]:
@@ -79,5 +81,6 @@ def page_and_figures(about: Row, rows: Sequence[Row]) -> tuple[Page, dict[str, F
         one=next(iter(protocols.appraised(rows, protocols.CLEAR, protocols.METHOD)), None), TRUST=ASSUMPTION, RTAS=RTAS,
         grouped=instahide.grouped(hidden), hide={name: instahide.of(hidden, name) for name in instahide.PARTS},
         table=tables.context(parts["table"]), MODELS=tables.MODELS, INSTAHIDE=INSTAHIDE, math=math,
+        NAMES=protocols.NAMES,
     )  # fmt: skip
     return page, figures
