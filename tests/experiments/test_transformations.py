@@ -344,8 +344,8 @@ def test_the_command_keeps_what_there_is_and_names_the_rest(turn, tmp_path, caps
     arguments = ["--small", "--out", str(out), "--work", str(tmp_path / "work"), "--minutes", "0"]
     main([STUDY], ["transformations", *arguments])
     about, *rows = [json.loads(line) for line in (out / FILE).read_text().splitlines()]
-    missing = {"protocol-generators", "protocol-market", "attack", "table-cost", "table-training", "table-rivals", "cheat"}
-    missing |= {f"instahide-{part}" for part in ("attacks", "challenge", "seed", "training")}
+    missing = {"protocol-generators", "protocol-market", "attack", "table-cost", "table-training", "table-rivals"}
+    missing |= {"cheat"} | {f"instahide-{part}" for part in ("attacks", "challenge", "seed", "training")}
     assert rows == turn[0] and set(about["missing"]) == missing
     assert about["command"] == "OMP_NUM_THREADS=1 python -m experiments transformations --small"
     assert str(tmp_path) not in (out / FILE).read_text() and "Not measured" in capsys.readouterr().out
