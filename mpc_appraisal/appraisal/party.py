@@ -55,6 +55,7 @@ from mpc_appraisal.appraisal.preparation import (
     transformed,
 )
 from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.appraisal.receipts import attend_receipts
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
 from mpc_appraisal.appraisal.tasks import check_supported, check_targets
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
@@ -163,10 +164,9 @@ def _appraise(
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
             _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
-    if role == DEALER:
-        return []
-    settle(own, agreed, run.outcomes())
-    return run.records(own)
+    if role != DEALER:
+        settle(own, agreed, run.outcomes())
+    return attend_receipts(role, rendezvous, plan, own, [] if role == DEALER else run.records(own))
 
 
 def _compute(

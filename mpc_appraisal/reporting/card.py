@@ -12,15 +12,17 @@ hashes and the name of a listing, whose forms are checked: somebody will paste t
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Resolution
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.card_steps import NAME, TEXT, steps_of
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.overlap_record import count_in_words
 from mpc_appraisal.reporting.page import render
@@ -29,7 +31,6 @@ from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, SECRET, finalists, parties
 from mpc_appraisal.reporting.table import number
 
-NAME, TEXT = 80, 240  # the longest name and the longest sentence that are shown whole, in characters
 FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."
 SAMPLING = (
     "Sampling error of the data itself is not in this: another sample from the same source would give another answer."
@@ -73,13 +74,34 @@ def write_cards(result: Result, folder: str | Path, advice: Advice = NO_ADVICE) 
     among, written = finalists(private), []
     for candidate, stem in card_stems(result).items():
         records = [record for record in private if record.candidate == candidate]
-        title = f"Appraisal card: {shown(candidate, NAME)}"
-        found = [*_decided(records, advice), *sections(records, among)]
         for form in ("md", "html"):
-            page = render(f"card.{form}.jinja", title=title, subtitle=_subtitle(records), sections=found)
             written.append(folder / f"{stem}.{form}")
-            written[-1].write_text(page, encoding="utf-8")
+            written[-1].write_text(page_of(records, among, _decided(records, advice), form), encoding="utf-8")
     return written
+
+
+def page_of(records: list[Record], among: dict[str, int], decided: list[Section], form: str) -> str:
+    """Return the card of one candidate as a page.
+
+    A page of records with a receipt holds them once more as JSON, from which `card_check` makes the same page again.
+
+    Args:
+        records: the candidate's records.
+        among: by method, how many candidates were compared.
+        decided: the sections that stand first, which are this party's own.
+        form: "md" or "html".
+    """
+    title = f"Appraisal card: {shown(records[0].candidate, NAME)}"
+    found, data = [*decided, *sections(records, among)], ""
+    if any(record.receipt for record in records):
+        whole = {"records": [json.loads(r.to_json()) for r in records], "among": among}
+        data = script_safe(json.dumps(whole | {"decided": [asdict(one) for one in decided]}))
+    return render(f"card.{form}.jinja", title=title, subtitle=_subtitle(records), sections=found, data=data)
+
+
+def script_safe(text: str) -> str:
+    """Return JSON that ends neither a script of HTML nor a comment, and that says the same."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
 
 
 def card_stems(result: Result) -> dict[str, str]:
@@ -126,9 +148,10 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
         Section("What was opened to whom", facts=_facts(records, _openings)),
         Section("Privacy spent", facts=_facts(records, _privacy)),
         Section("Approval", facts=_facts(records, _approval)),
+        Section("Receipt", facts=_facts(records, _receipt)),
         Section("Cost", facts=_facts(records, _cost)),
         Section("Trust", facts=_facts(records, _trust)),
-        Section("How to verify", steps=tuple(_steps(records))),
+        Section("How to verify", steps=tuple(steps_of(records))),
     ]
     return [section for section in found if section.answers or section.facts or section.steps]
 
@@ -334,6 +357,19 @@ def _approval(record: Record) -> list[tuple[str, str]]:
     ]
 
 
+def _receipt(record: Record) -> list[tuple[str, str]]:
+    """Return who signed this answer, and when."""
+    if record.receipt is None:
+        return []
+    signed = record.receipt["signatures"]
+    facts = [("signed", "by both owners, with the keys of their certificates")]
+    for role, one in signed.items():
+        owner = role.replace("_", " ")
+        facts.append((f"by the {owner}", one["time"]))
+        facts.append((f"the {owner}'s key's SHA-256", record.receipt["content"]["keys"][role]))
+    return facts
+
+
 def _cost(record: Record) -> list[tuple[str, str]]:
     if record.answered:
         return [("spent", "nothing: the answer is an earlier one")]
@@ -343,46 +379,3 @@ def _cost(record: Record) -> list[tuple[str, str]]:
 
 def _trust(record: Record) -> list[tuple[str, str]]:
     return [("assumed", shown(record.trust, 10 * TEXT) if record.trust else "no trust model is stated")]
-
-
-def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
-    """Return what anybody who holds this card can check. Its hashes come from records, whose form has been checked."""
-    for head, name in dict.fromkeys((r.budget["head"], r.budget["ledger"]) for r in records if r.budget):
-        yield (
-            f"The budget: whoever holds the ledger “{shown(name, NAME)}”, the file LEDGER, can show that it is whole "
-            "and still has the line with this hash.",
-            f"mpc-appraisal budget verify LEDGER --head {head}",
-        )
-    facts = ((r.listing["name"], r.listing["digest"], r.listing["commitment"], r.recipe) for r in records if r.listing)
-    for name, digest, commitment, recipe in dict.fromkeys(facts):
-        yield f"The offer: the listing's file has the SHA-256 {digest[:16]}… above.", f"sha256sum {name}.json"
-        yield (
-            f"The data, after the deal, with the delivered FILE and SALT: the commitment is {commitment[:16]}….",
-            f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT record=records.jsonl"
-            " train=FILE test=FILE" + " recipe=RECIPE" * (recipe is not None),
-        )
-    requests = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
-    for name in requests:
-        if re.fullmatch("[0-9a-f]{12}", name):  # foreign text never becomes a part of a command
-            kept = "The approval: the data owner's request queue still has the request."
-            yield kept, f"mpc-appraisal approval show {name}"
-    if hashes := ", ".join(dict.fromkeys(r.config_hash for r in records if r.config_hash)):
-        sides = "the cards of both sides must state" if records[0].session == "join" else "a repetition must state"
-        request = ", and the same SHA-256 of the request" if any(r.request for r in records) else ""
-        yield f"The same question: {sides} the public configuration hash {shown(hashes, NAME)}{request}.", ""
-    used = dict.fromkeys(f"{key} {value}" for r in records for key, value in r.versions.items() if value)
-    revisions = dict.fromkeys(f"revision {r.revision}" for r in records if r.revision)
-    if used or revisions:
-        yield f"The software: {shown(', '.join([*used, *revisions]), 2 * TEXT)}.", ""
-    yield _repeat(records), ""
-
-
-def _repeat(records: list[Record]) -> str:
-    seeds = dict.fromkeys(f"seed {r.seed}" for r in records if r.seed is not None)
-    public = " with the same public settings" + "".join(f", {seed}" for seed in seeds)
-    text = f"To repeat: run it again{public}, by all parties; the configuration hash must be the same."
-    if any(r.budget and r.release and "data_owner" in r.release["to"] for r in records):
-        text += " A data owner's ledger that holds this answer gives it again, free, and nothing is computed."
-    if any(r.release and r.release["epsilon"] is not None for r in records):
-        return text + " A computation anew has new noise: another number."
-    return text + " A computation anew agrees up to fixed-point rounding."

@@ -22,6 +22,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import INTEGRITY, ON
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
+from mpc_appraisal.reporting.receipt import Receipt
 from mpc_appraisal.reporting.record_schema import (
     NESTED,
     check_agreement,
@@ -40,6 +41,7 @@ SESSIONS = ("plain", "spawn", "join")
 BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # methods that are computed in the clear
 # Methods whose value is minus the standard error of another method's value. They rank nothing.
 ERRORS = {"influence_error": "influence"}
+LEFT_OUT = ("metric", "recipe", "overlap", "resolution", "settings", "receipt")  # from lines where they are not known
 FLOATS = (
     "value",
     "paper_value",
@@ -98,6 +100,8 @@ class Record:
             this key only where they were counted.
         settings: The public settings of the run by names that stay, such as `model.l2` and `scenario.candidates`; see
             `appraisal.settings`. A line of JSON has this key only where they are known.
+        receipt: What both owners have signed of the candidate's answers; see `receipt.RECEIPT`. A line of JSON has this
+            key only where they have.
         resolution: The public resolution of all candidates, by which their rows were shared as integers; see
             `RESOLUTION`. A line of JSON has this key only where they were.
 
@@ -144,6 +148,7 @@ class Record:
     overlap: dict | None = None
     settings: dict | None = None
     resolution: dict | None = None
+    receipt: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -174,6 +179,8 @@ class Record:
             digest_of("recipe", self.recipe)
         if self.settings is not None:
             put("settings", settings_of(self.settings))
+        if self.receipt is not None:
+            put("receipt", Receipt.of(self.receipt, "record.receipt").as_dict())
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -262,16 +269,9 @@ class Record:
     def to_json(self) -> str:
         """Write the record as one line of JSON, without its end."""
         entries = asdict(self)
-        if self.metric is None:  # lines of earlier versions have no such key
-            del entries["metric"]
-        if self.recipe is None:  # a record without a recipe is written as it was before there were recipes
-            del entries["recipe"]
-        if self.overlap is None:
-            del entries["overlap"]
-        if self.resolution is None:
-            del entries["resolution"]
-        if self.settings is None:
-            del entries["settings"]
+        for key in LEFT_OUT:  # lines of earlier versions have no such key
+            if entries[key] is None:
+                del entries[key]
         return json.dumps(entries, allow_nan=False, ensure_ascii=False)
 
     @staticmethod

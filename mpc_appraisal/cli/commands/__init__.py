@@ -17,6 +17,10 @@ Command = Callable[[Sequence[str]], None]
 ABOUT: dict[str, tuple[str, str]] = {
     "approval": ("read requests that wait for the data owner, and say yes or no", "approval list"),
     "budget": ("show, verify and limit what was opened to each counterparty", "budget show seller.csv.ledger"),
+    "card": (
+        "check a card by the certificates of both owners",
+        "card verify card-a.html model_owner=model_owner.pem data_owner=data_owner.pem",
+    ),
     "catalogue": ("publish, search and check listings of data sets", "catalogue publish data=seller.csv name=digits-a"),
     "certificates": ("make trial certificates for TLS, a folder for each role", "certificates trial --days 30"),
     "completion": ("print the completion of commands and keys for a shell", "completion bash"),

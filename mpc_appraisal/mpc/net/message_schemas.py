@@ -115,6 +115,11 @@ PARTS: dict[str, dict[str, Part]] = {
         DEALER: open_record(bytes=COUNTS),
         **dict.fromkeys(OWNERS, open_record(bytes=COUNTS, rounds=COUNTS, expected=_list(REHEARSAL), rate=SCALE)),
     },
+    "receipt": dict.fromkeys(
+        OWNERS,
+        open_record(address=SHA256, heads=mapping(NAME, SHA256), answers=mapping(NAME, mapping(NAME, SHA256))),
+    ),
+    "signed": dict.fromkeys(OWNERS, open_record(signatures=mapping(NAME, {"type": "object"}))),
     "registry": {DEALER: open_record(sellers=mapping(SELLER, open_record(verify_key=SHA256, key_id=NAME)))},
     "offers": dict.fromkeys(
         (*OWNERS, DEALER),
