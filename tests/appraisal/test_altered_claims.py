@@ -37,7 +37,7 @@ def test_an_honest_run_has_no_false_claim_and_covers_every_bit(recorded):
                     sent[number].reshape(-1).view(torch.uint8).bitwise_xor_(1 << bit)
                 changed = zip(sent_numbers(recorded.replayed(me, section, sent)), sent_numbers(replay), strict=True)
                 flipped += sum(int(each).bit_count() for a, b in changed for each in a ^ b)
-            padding = sum(c.form.numel() * (-c.bits % 8 if c.bits > 1 else 0) for c in replay.claims)
+            padding = sum(c.form.numel() * (-c.bits % 8) for c in replay.claims)
             assert flipped + padding == 8 * sum(own.sent[k].numel() * own.sent[k].element_size() for k in others)
 
 

@@ -11,16 +11,28 @@ import torch
 from three import run
 
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.mpc.integrity.linear_form import LinearForm, backward, forward, leaf
-from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf, unpacked
+from mpc_appraisal.mpc.integrity.linear_form import LinearForm, forward, leaf
+from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf
+from mpc_appraisal.mpc.integrity.plane_tape import PlaneTape
 from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison, levels
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, open_all
-from mpc_appraisal.mpc.ring import bit_planes
+from mpc_appraisal.mpc.ring import bit_planes, kernels
 
 torch.set_num_threads(1)
 PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99))  # whose product is above 2^185
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def ways(request, monkeypatch):
+    """Both ways of computing with words: by compiled loops, and by numpy."""
+    if request.param == "compiled":
+        pytest.importorskip("numba", reason="the loops need numba")
+        monkeypatch.setattr(kernels, "_loaded", [])
+        assert kernels.load() is not None
+    else:
+        monkeypatch.setattr(kernels, "_loaded", [None])
 
 
 def octets(rng: np.random.Generator, shape) -> np.ndarray:
@@ -75,14 +87,14 @@ class Replaying(Engine):
 
     def __init__(self, record: Record):
         super().__init__(record.me, None, {}, None)
-        self.tape, self.claims, self._opened = Tape(), [], list(record.opened)
+        self.tape, self.planes, self.claims, self._opened = Tape(), PlaneTape(), [], list(record.opened)
         self.streams = {"triple": self, "share": None}
 
     def octets(self, shape) -> PlaneForm:
-        return plane_leaf(self.tape, shape)
+        return plane_leaf(self.planes, shape)
 
     def dealer_octets(self, shape) -> PlaneForm:
-        return plane_leaf(self.tape, shape)
+        return plane_leaf(self.planes, shape)
 
     def dealer_share(self, shape, bits: int = 64) -> LinearForm:
         return leaf(self.tape, shape, 8 * -(-bits // 8))
@@ -121,8 +133,19 @@ def replayed(record: Record, program) -> tuple[Replaying, LinearForm]:
     return engine, form
 
 
-def leaves(record: Record) -> list[torch.Tensor]:
-    return [unpacked(each) if each.dtype == torch.uint8 else each for each in record.dealt]
+def numbers_of(record: Record) -> list[torch.Tensor]:
+    return [each for each in record.dealt if each.dtype != torch.uint8]
+
+
+def bits_dealt(engine: Replaying, record: Record) -> dict[int, np.ndarray]:
+    """The octets that were dealt, by the numbers of their leaves."""
+    found = [each.numpy() for each in record.dealt if each.dtype == torch.uint8]
+    return dict(zip(engine.planes.leaves, found, strict=True))
+
+
+def single_bits(octets: np.ndarray) -> np.ndarray:
+    """The bits of octets, the lowest first, as (..., octets, 8)."""
+    return octets[..., None] >> np.arange(8, dtype=np.uint8) & 1
 
 
 def whole_numbers(forms: list[LinearForm], dealt: list[torch.Tensor]) -> list[np.ndarray]:
@@ -141,30 +164,36 @@ def whole_numbers(forms: list[LinearForm], dealt: list[torch.Tensor]) -> list[np
 
 def wrong_bits(engine: Replaying, record: Record) -> list[np.ndarray]:
     """Return, of every message, the numbers of the bits that differ from the form with the leaves filled in."""
-    forms = [claim.bits for claim in engine.claims]
     assert [claim.shape for claim in engine.claims] == [message.shape for message in record.sent]
-    assert all(form.modulus == 1 and set(form.constant.unique().tolist()) <= {0, 1} for form in forms)
-    found = whole_numbers(forms, leaves(record))
-    pairs = zip(found, record.sent, strict=True)
-    return [np.flatnonzero((number % 2).astype(np.int64) != unpacked(message).numpy()) for number, message in pairs]
+    found = engine.planes.forward([claim.node for claim in engine.claims], bits_dealt(engine, record))
+    pairs = zip(found, engine.claims, record.sent, strict=True)
+    return [np.flatnonzero(single_bits(number ^ claim.constant ^ message)) for number, claim, message in pairs]
 
 
 def assert_replays(record: Record, program) -> None:
     engine, form = replayed(record, program)
     assert len(record.sent) > 0 and all(len(places) == 0 for places in wrong_bits(engine, record))
-    (number,) = whole_numbers([form], leaves(record))
+    (number,) = whole_numbers([form], numbers_of(record))
     assert form.modulus == 64
     assert ((number - np.array(record.result.numpy(), dtype=object)) % 2**64 == 0).all()
-    rng, p = np.random.default_rng(1), PRIMES[0]
-    forms = [*(claim.bits for claim in engine.claims), form]
-    cotangents = [rng.integers(0, p, tuple(each.shape), dtype=np.uint64) for each in forms]
-    linear = forward(forms, leaves(record), [p])[0]
-    back = zip(
-        backward(forms, cotangents, p), engine.tape.leaf_numbers([t.numpy() for t in leaves(record)]), strict=True
-    )
-    left = sum(int(np.sum(a.astype(object) * b)) for a, b in back)
-    right = sum(int(np.sum(c.astype(object) * v)) for c, v in zip(cotangents, linear, strict=True))
-    assert left % p == right % p
+    assert_transposed(engine.planes, [claim.node for claim in engine.claims], bits_dealt(engine, record))
+
+
+def masked_words(words: np.ndarray, octets: np.ndarray) -> int:
+    """The exclusive or of the words of all bits that are 1."""
+    return int(np.bitwise_xor.reduce(words[single_bits(octets).astype(bool)], axis=None, initial=np.uint64(0)))
+
+
+def assert_transposed(tape: PlaneTape, wanted: list[int], dealt: dict[int, np.ndarray]) -> None:
+    """Words of messages and of what was dealt give the same sum, for random words, and dealt bits in another order."""
+    rng = np.random.default_rng(1)
+    words = [rng.integers(0, 2**64, (*tape.nodes[node].shape, 8), dtype=np.uint64) for node in wanted]
+    leaves = tape.leaves[::-1]
+    back = tape.backward(wanted, words, leaves)
+    rho = np.concatenate([np.zeros(0, np.uint8), *(dealt[k].reshape(-1) for k in leaves)])
+    left = masked_words(back, rho)
+    right = [masked_words(*pair) for pair in zip(words, tape.forward(wanted, dealt), strict=True)]
+    assert back.shape == (len(rho), 8) and left == np.bitwise_xor.reduce(np.array(right, np.uint64))
 
 
 def of_levels(thresholds: list[int]):
@@ -222,17 +251,32 @@ def test_a_flipped_bit_of_any_message_is_found_where_it_is():
 # ---- the operations
 
 
-def bits_now(form: PlaneForm, dealt: list[torch.Tensor]) -> np.ndarray:
-    """Return the form with the leaves filled in, packed again."""
-    (number,) = whole_numbers([form.bits], dealt)
-    return np.packbits((number % 2).astype(np.uint8), axis=-1, bitorder="little")
+def bits_now(form: PlaneForm, *dealt: np.ndarray) -> np.ndarray:
+    """Return the form with the leaves filled in, packed."""
+    filled = dict(zip(form.tape.leaves, dealt, strict=True))
+    assert_transposed(form.tape, [form.node], filled)
+    return form.tape.forward([form.node], filled)[0] ^ form.constant
 
 
+def assert_brute_force(form: PlaneForm) -> None:
+    """The words of every dealt bit are those of the bits of the form in which it occurs, one dealt bit at a time."""
+    tape, rng = form.tape, np.random.default_rng(9)
+    shapes = {k: tape.nodes[k].shape for k in tape.leaves}
+    words = rng.integers(0, 2**64, (*form.shape, 8), dtype=np.uint64)
+    back, at = tape.backward([form.node], [words], tape.leaves), 0
+    for k, shape in shapes.items():
+        for place in range(math.prod(shape)):
+            for bit in range(8):
+                dealt = {n: np.zeros(each, np.uint8) for n, each in shapes.items()}
+                dealt[k].reshape(-1)[place] = 1 << bit
+                assert int(back[at + place, bit]) == masked_words(words, tape.forward([form.node], dealt)[0])
+        at += math.prod(shape)
+
+
+@pytest.mark.usefixtures("ways")
 def test_operations_are_those_of_an_array():
-    rng, tape = np.random.default_rng(2), Tape()
+    rng = np.random.default_rng(2)
     a, b, public = octets(rng, (3, 4, 2)), octets(rng, (4, 2)), octets(rng, (4, 2))
-    dealt = [unpacked(a), unpacked(b)]
-    forms = plane_leaf(tape, a.shape), plane_leaf(tape, b.shape)
     operations = [
         lambda x, y: x ^ y,
         lambda x, y: (x & public) ^ (public & y) ^ public,
@@ -241,38 +285,68 @@ def test_operations_are_those_of_an_array():
         lambda x, y: (255 ^ x ^ 7) & 15,
         lambda x, y: x[::-1][1:, -1] ^ y[0] ^ y[1][None],
         lambda x, y: x[1::2, :, 1:] ^ x[[0], :, :1],
+        lambda x, y: x[0, :, None] ^ x[1, :, ::-1][:, None],
+        lambda x, y: x[:, 1, ::2] ^ x[:, 0, 1][:, None],
         lambda x, y: x[np.array([2, 0, 0, -1, 1])],
         lambda x, y: np.tile(x[0], (1, 3)) ^ np.tile(y[0], 3),
-        lambda x, y: x.transpose(1, 0, 2).reshape(2, -1)[..., :] if isinstance(x, np.ndarray)
-        else x.transpose(1, 0, 2).reshape((2, 12)),
+        lambda x, y: x.transpose(1, 0, 2).reshape((2, 12)),
+        lambda x, y: (x.transpose(2, 0, 1) & y[:, 0])[0] ^ y.transpose(1, 0)[:1],
         lambda x, y: np.concatenate([x, public[None], x[:1]]),
         lambda x, y: np.concatenate([y, public, np.full((4, 1), 255, np.uint8)], axis=-1),
         lambda x, y: np.stack([y, public, x[1]]),
         lambda x, y: np.bitwise_xor.reduce(x ^ 3, axis=1),
+        lambda x, y: np.bitwise_xor.reduce(x ^ x[::-1], axis=2),
         lambda x, y: np.bitwise_xor.reduce(~x, axis=0).copy(),
     ]  # fmt: skip
     for operation in operations:
-        found, expected = operation(*forms), operation(a, b)
+        tape = PlaneTape()
+        found, expected = operation(plane_leaf(tape, a.shape), plane_leaf(tape, b.shape)), operation(a, b)
         assert found.shape == expected.shape and len(found) == len(expected)
-        assert (bits_now(found, dealt) == expected).all()
+        assert (bits_now(found, a, b) == expected).all()
         assert (found.constant == operation(np.zeros_like(a), np.zeros_like(b))).all()
-    mixed = torch.from_numpy(public) ^ forms[1] ^ torch.from_numpy(public) & forms[1]
-    assert (bits_now(mixed, dealt) == public ^ b ^ (public & b)).all()
+        assert_brute_force(found)
+    y = plane_leaf(PlaneTape(), b.shape)
+    mixed = torch.from_numpy(public) ^ y ^ torch.from_numpy(public) & y
+    assert (bits_now(mixed, b) == public ^ b ^ (public & b)).all()
 
 
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("bits", [3, 8, 11])  # digits of 3 bits, of which the highest has 2, 1 and 1
 @pytest.mark.parametrize("sets", [1, 3])
-def test_looking_up_is_what_the_engine_does(sets):
-    rng, tape = np.random.default_rng(4), Tape()
-    shared, public = octets(rng, (8, 3, 2)), octets(rng, (3, 3, 2 * sets))
-    form = plane_leaf(tape, shared.shape) ^ octets(rng, (8, 3, 2))
-    expected = bit_planes.look_up(public, shared ^ form.constant)
-    for found, wanted in zip(bit_planes.look_up(public, form), expected, strict=True):
-        assert (bits_now(found, [unpacked(shared)]) == wanted).all()
-    values = sum(unpacked(bit).numpy() << k for k, bit in enumerate(public))  # by the definition
-    bits = np.tile(unpacked(shared ^ form.constant).numpy(), (1, 1, sets))
+@pytest.mark.parametrize("first", [False, True])
+def test_looking_up_is_what_the_engine_does(bits, sets, first):
+    plan = borrow_chain.BorrowPlan(bits - 1, 3, ())
+    rng, n = np.random.default_rng(4), 16
+    shared = octets(rng, (plan.indicators, 2))
+    drawn = torch.from_numpy(rng.integers(0, 2 ** (bits - 1), n * sets))
+    public = bit_planes.digits_of(bit_planes.planes_of(drawn, bits - 1), 3)
+    form = plane_leaf(PlaneTape(), shared.shape) ^ octets(rng, shared.shape)
+    planes = shared ^ form.constant
+    indicators = borrow_chain.unpacked_indicators(plan, planes, first)
+    values = sum(single_bits(bit).reshape(plan.digits, -1).astype(int) << k for k, bit in enumerate(public))
+    bits_of = np.tile(single_bits(indicators).reshape(8, plan.digits, n), (1, 1, sets))  # by the definition
     above = np.arange(8)[:, None, None]
-    less, equal = ((bits * kept).sum(0) % 2 for kept in (above > values, above == values))
-    assert (unpacked(expected[0]).numpy() == less).all() and (unpacked(expected[1]).numpy() == equal).all()
+    wanted = [(bits_of * kept).sum(0) % 2 for kept in (above > values, above == values)]
+    engine = borrow_chain.looked_up(plan, public, planes, first)
+    for found, own, bit in zip(borrow_chain.looked_up(plan, public, form, first), engine, wanted, strict=True):
+        assert (bits_now(found, shared) == own).all() and (single_bits(own).reshape(bit.shape) == bit).all()
+        assert_brute_force(found)
+
+
+def test_words_of_wide_digits_are_the_same_both_ways(monkeypatch):
+    """Digits of 8 bits, and more places than the compiled loops use at once."""
+    pytest.importorskip("numba", reason="the loops need numba")
+    plan, rng = borrow_chain.BorrowPlan(13, 8, ()), np.random.default_rng(6)
+    public = octets(rng, (8, 2, 600))
+    public[5:, 1] = 0  # the highest digit has 5 bits
+    tape = PlaneTape()
+    less, equal = plane_leaf(tape, (plan.indicators, 300)).looked_up(plan, public, True)
+    words = [rng.integers(0, 2**64, (2, 600, 8), dtype=np.uint64) for _ in range(2)]
+    found, compiled = [], kernels.load()
+    for loaded in (compiled, None):
+        monkeypatch.setattr(kernels, "_loaded", [loaded])
+        found.append(tape.backward([less.node, equal.node], words, tape.leaves))
+    assert (found[0] == found[1]).all() and found[0].any(axis=(0, 1)).all()
 
 
 REFUSED = {
@@ -287,23 +361,27 @@ REFUSED = {
     "^ by float": lambda a: a ^ 0.5,
     "^ by int 256": lambda a: a ^ 256,
     "& by ndarray": lambda a: a & np.ones((2, 3), np.int64),
-    "an index": lambda a: a[:, 0],
-    "an index ": lambda a: a[:, ::2],
-    "an index  ": lambda a: a[0, :, None],
-    "a sum over dimension": lambda a: np.bitwise_xor.reduce(a, axis=1),
-    "transpose": lambda a: a.transpose(1, 0),
+    "an index": lambda a: a[..., 0],
+    "an index ": lambda a: a[[0], [1]],
+    "an index  ": lambda a: a[np.array([True, False])],
+    "a sum over dimension": lambda a: np.bitwise_xor.reduce(a, axis=None),
+    "transpose": lambda a: a.transpose(1, 1),
     "tile": lambda a: np.tile(a, (2, 1)),
     "stack": lambda a: np.stack([a, a], axis=1),
     "array": lambda a: np.asarray(a),
     "setitem": lambda a: a.__setitem__(0, 1),
-    "look_up": lambda a: a.reshape(2, 1, 3).looked_up(np.zeros((2, 1, 3), np.uint8)),
+    "look_up": lambda a: a.looked_up(borrow_chain.BorrowPlan(2, 2, ()), np.zeros((2, 1, 3), np.uint8), True),
     "sum": lambda a: a.sum(),
-    "shares of two programs": lambda a: a ^ plane_leaf(Tape(), (2, 3)),
+    "shares of two programs": lambda a: a ^ plane_leaf(PlaneTape(), (2, 3)),
+    "^ by LinearForm": lambda a: a ^ leaf(Tape(), (2, 3), 1),
+    "& by LinearForm": lambda a: a & leaf(Tape(), (2, 3), 1),
+    "+ by PlaneForm": lambda a: leaf(Tape(), (2, 3), 1) + a,
+    "* by PlaneForm": lambda a: leaf(Tape(), (2, 3), 1) * a,
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_linear_is_refused_by_name(name):
     with pytest.raises(AppraisalError, match="integrity: got") as caught:
-        REFUSED[name](plane_leaf(Tape(), (2, 3)))
+        REFUSED[name](plane_leaf(PlaneTape(), (2, 3)))
     assert name.strip() in str(caught.value)

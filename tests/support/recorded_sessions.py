@@ -21,7 +21,7 @@ from mpc_appraisal.mpc.backends import fast
 from mpc_appraisal.mpc.backends.replayed import ReplaySession
 from mpc_appraisal.mpc.integrity.linear_form import forward
 from mpc_appraisal.mpc.integrity.message_check import OwnerCheck
-from mpc_appraisal.mpc.integrity.replay import ReplayEngine
+from mpc_appraisal.mpc.integrity.replay import Claim, PlaneClaim, ReplayEngine
 from mpc_appraisal.mpc.integrity.steps import Steps
 from mpc_appraisal.mpc.protocols.draws import Dealt
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -34,13 +34,14 @@ PARTS = tuple(PRODUCT // p * pow(PRODUCT // p, -1, p) for p in PRIMES)
 
 @dataclass
 class Section:
-    """One owner's messages of a section, what it was dealt and its numbers, and the moduli of the claims."""
+    """One owner's messages of a section, what it was dealt, its numbers and bits, and the moduli of the claims."""
 
     sent: list[torch.Tensor]
     received: list[torch.Tensor]
     dealt: Dealt
     vector: list[np.ndarray]
     matrices: list[np.ndarray]
+    planes: list[np.ndarray]
     moduli: list[int]
 
 
@@ -57,6 +58,7 @@ class Recording:
         """Replay an owner's program up to a section (0 is the first), in which it has sent `sent` in place of its own
         messages, and the other owner what it sent in the honest run."""
         session = ReplaySession(prover, Stream(self.pair, "pair"))
+        session.replay.open_octets = _noting(session.replay)
 
         def run(pause):
             session.pause = pause
@@ -75,7 +77,7 @@ class Recording:
         return session.replay
 
     def off(self, prover: int, section: int, replay: ReplayEngine) -> list[np.ndarray]:
-        """What each claim is off by mod 2^bits, as Python's integers in an array of the claim's numbers."""
+        """What each claim is off by mod 2^bits, as Python's integers in an array of the claim's numbers or bits."""
         own = self.sections[prover][section]
         rest, matrices = replay.dealt_leaves(own.dealt)
         by_leaf = dict(zip(rest, own.vector, strict=True))
@@ -84,13 +86,44 @@ class Recording:
         numbers = [torch.from_numpy(by_leaf[k].reshape(leaves[k].shape).view(np.int64)) for k in range(len(leaves))]
         found = forward([claim.form for claim in replay.claims], numbers, PRIMES)
         assert max(claim.form.largest for claim in replay.claims) < PRODUCT // 2
-        wrong = []
-        for c, claim in enumerate(replay.claims):
+        nodes = replay.dealt_planes(own.dealt)
+        tape, shapes = replay.plane_tape, [replay.plane_tape.nodes[node].shape for node in nodes]
+        octets = {node: bits.reshape(shape) for node, bits, shape in zip(nodes, own.planes, shapes, strict=True)}
+        bits = iter(tape.forward([claim.form.node for claim in replay.plane_claims], octets))
+        wrong, number = [], iter(range(len(replay.claims)))
+        for claim in in_order(replay):
+            if isinstance(claim, PlaneClaim):
+                wrong.append(_single_bits(next(bits) ^ claim.linear_part))
+                continue
+            c = next(number)
             residues = [of_prime[c].reshape(-1).astype(object) for of_prime in found]
             total = sum(part * each for part, each in zip(PARTS, residues, strict=True)) % PRODUCT
             total = np.where(total > PRODUCT // 2, total - PRODUCT, total)
             wrong.append((claim.linear_part.reshape(-1).numpy().astype(object) - total) % (1 << claim.bits))
         return wrong
+
+
+def _noting(replay: ReplayEngine) -> Callable:
+    """An engine's `open_octets` that notes how many claims about numbers there were before each claim about bits."""
+    real = replay.open_octets
+
+    def noting(mine):
+        found = real(mine)
+        object.__setattr__(replay.plane_claims[-1], "place", len(replay.claims))
+        return found
+
+    return noting
+
+
+def in_order(replay: ReplayEngine) -> list[Claim | PlaneClaim]:
+    """All claims in the order of their messages."""
+    placed = [(k + 1, claim) for k, claim in enumerate(replay.claims)]
+    placed += [(claim.place + 0.5, claim) for claim in replay.plane_claims]
+    return [claim for _, claim in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _single_bits(octets: np.ndarray) -> np.ndarray:
+    return np.unpackbits(octets.reshape(-1), bitorder="little").astype(object)
 
 
 def record(appraisal: Appraisal, patience: float = PATIENCE) -> Recording:
@@ -103,7 +136,8 @@ def record(appraisal: Appraisal, patience: float = PATIENCE) -> Recording:
             kept = [[t.clone() for t in each] for each in (done.sent, done.received)]
             vector = [draw.numbers(self.key).copy() for draw in dealt.vector]
             matrices = [draw.numbers(self.key).copy() for draw, _ in dealt.matrices]
-            sections[self.me].append(Section(*kept, dealt, vector, matrices, sorted(self.engine.moduli)))
+            planes = [draw.octets(self.key).copy() for draw in dealt.planes]
+            sections[self.me].append(Section(*kept, dealt, vector, matrices, planes, sorted(self.engine.moduli)))
             super().check()
 
     class Keys(fast.FastSession):
@@ -159,8 +193,13 @@ def checked_messages(recorded: Recording) -> list[tuple[int, int, int]]:
 
 
 def sent_numbers(replay: ReplayEngine) -> list[np.ndarray]:
-    """The numbers of all claims mod 2^bits, as Python's integers."""
-    return [claim.sent.reshape(-1).numpy().astype(object) % (1 << claim.bits) for claim in replay.claims]
+    """The numbers of all claims mod 2^bits, as Python's integers, and single bits."""
+    return [
+        _single_bits(claim.sent)
+        if isinstance(claim, PlaneClaim)
+        else claim.sent.reshape(-1).numpy().astype(object) % (1 << claim.bits)
+        for claim in in_order(replay)
+    ]
 
 
 def check_false_by_the_error(
@@ -177,9 +216,10 @@ def check_false_by_the_error(
     before, replay = sent_numbers(recorded.replayed(me, section, own)), recorded.replayed(me, section, sent)
     found, padded = 0, False
     off = recorded.off(me, section, replay)
-    for claim, a, b, wrong in zip(replay.claims, sent_numbers(replay), before, off, strict=True):
-        error = (a - b) % (1 << claim.bits)
-        padded |= claim.bits % 8 != 0
+    for claim, a, b, wrong in zip(in_order(replay), sent_numbers(replay), before, off, strict=True):
+        width = 1 if isinstance(claim, PlaneClaim) else claim.bits
+        error = (a - b) % (1 << width)
+        padded |= width % 8 != 0
         if error.any():
             found += np.count_nonzero(error)
             assert np.array_equal(wrong, error), (me, section, number, kind)

@@ -1,20 +1,22 @@
 """Programs of both owners that are run, recorded, and run again on linear forms, and how far a claim is off.
 
 The oracle is Python's integers: the linear part of a claim is computed modulo eight primes from the numbers that were
-dealt, joined by the Chinese remainder theorem, and compared with what was sent.
+dealt, joined by the Chinese remainder theorem, and compared with what was sent. Of packed bits it is numpy's octets.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from three import Run, new_key, private, run
 
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.integrity.linear_form import forward
-from mpc_appraisal.mpc.integrity.plane_form import unpacked
-from mpc_appraisal.mpc.integrity.replay import Claim, ReplayEngine
+from mpc_appraisal.mpc.integrity.plane_form import PlaneForm
+from mpc_appraisal.mpc.integrity.replay import Claim, PlaneClaim, ReplayEngine
 from mpc_appraisal.mpc.net.channel import Transcript
 from mpc_appraisal.mpc.protocols import softmax
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product, row_products, shared_product
@@ -40,20 +42,44 @@ class Drawn:
         return self.numbers[-1].clone()
 
 
+class Noting(ReplayEngine):
+    """A replay that remembers in which order leaves of numbers and of bits were drawn, by purpose."""
+
+    def __init__(self, *arguments):
+        self.order = defaultdict(list)
+        super().__init__(*arguments)
+
+    def new_leaf(self, purpose, shape, bits):
+        self.order[purpose].append(super().new_leaf(purpose, shape, bits))
+        return self.order[purpose][-1]
+
+    def new_plane(self, purpose, shape):
+        self.order[purpose].append(super().new_plane(purpose, shape))
+        return self.order[purpose][-1]
+
+
+@dataclass
+class Given:
+    """What was dealt to an owner: the numbers in the order of the tape's leaves, and octets of bits by their nodes."""
+
+    numbers: list[torch.Tensor]
+    octets: dict[int, np.ndarray]
+
+
 @dataclass
 class Replayed:
-    """The replay of one owner: its engine, and what was dealt to that owner in the order of the tape's leaves."""
+    """The replay of one owner: its engine, and what was dealt to that owner."""
 
     engine: ReplayEngine
-    dealt: list[torch.Tensor]
+    dealt: Given
 
     @property
-    def claims(self) -> list[Claim]:
-        return self.engine.claims
+    def claims(self) -> list[Claim | PlaneClaim]:
+        return [*self.engine.claims, *self.engine.plane_claims]
 
 
-def replayed(program) -> list[tuple[list[Claim], list[torch.Tensor]]]:
-    """Run `program(engine)` at three parties, replay each owner; return (claims, what was dealt in order) by owner."""
+def replayed(program) -> list[tuple[list[Claim | PlaneClaim], Given]]:
+    """Run `program(engine)` at three parties, replay each owner; return (claims, what was dealt) by owner."""
     return [(owner.claims, owner.dealt) for owner in run_and_replayed(program)[1]]
 
 
@@ -70,19 +96,21 @@ def run_and_replayed(program) -> tuple[Run, list[Replayed]]:
 
     done, found = run(recorded), []
     for me, engine in enumerate(done.engines):
-        replay = ReplayEngine(me, engine.channel.transcript, Stream(pair, "pair"))
+        replay = Noting(me, engine.channel.transcript, Stream(pair, "pair"))
         program(replay)
         assert not replay.channel.sent and not replay.channel.received, "messages are left over"
         assert all(leaf.of is None for leaf in replay.tape.leaves), "a leaf is made of another one"
         numbers = {purpose: list(stream.numbers) for purpose, stream in engine.streams.items()}
         if me == 0:
             numbers["share"] = engine.channel.transcript.dealt
-        by_node = {
-            form.node: as_dealt(drawn, form, bits_of(replay, form))
-            for purpose, forms in replay.leaves.items()
-            for form, drawn in zip(forms, numbers[purpose], strict=True)
-        }
-        found.append(Replayed(replay, [by_node[node] for node in sorted(by_node)]))
+        by_node, octets = {}, {}
+        for purpose, forms in replay.order.items():
+            for form, drawn in zip(forms, numbers[purpose], strict=True):
+                if isinstance(form, PlaneForm):
+                    octets[form.node] = drawn.reshape(form.shape).numpy()
+                else:
+                    by_node[form.node] = as_dealt(drawn, form, bits_of(replay, form))
+        found.append(Replayed(replay, Given([by_node[node] for node in sorted(by_node)], octets)))
     return done, found
 
 
@@ -92,17 +120,18 @@ def bits_of(replay: ReplayEngine, form) -> int:
 
 
 def as_dealt(drawn: torch.Tensor, form, bits: int) -> torch.Tensor:
-    """What was drawn, or sent by the dealer, as the numbers of its leaf: it is words, packed numbers, or octets."""
+    """What was drawn, or sent by the dealer, as the numbers of its leaf: it is words, or packed numbers."""
     if drawn.dtype != torch.uint8:
         return drawn.reshape(form.shape)
-    if bits == 1:
-        return unpacked(drawn.reshape(*form.shape[:-1], form.shape[-1] // 8))
     return unpack(drawn, form.shape, width(bits))
 
 
-def off(claim: Claim, dealt: list[torch.Tensor]) -> list[int]:
-    """What a claim's message is off by mod 2^bits, as Python's integers, with the numbers that were dealt."""
-    values = [found[0].reshape(-1).tolist() for found in forward([claim.form], dealt, PRIMES)]
+def off(claim: Claim | PlaneClaim, dealt: Given) -> list[int]:
+    """What a claim's message is off by mod 2^bits, as Python's integers, with what was dealt; of bits, each bit."""
+    if isinstance(claim, PlaneClaim):
+        (found,) = claim.form.tape.forward([claim.form.node], dealt.octets)
+        return np.unpackbits(found ^ claim.linear_part, bitorder="little").tolist()
+    values = [found[0].reshape(-1).tolist() for found in forward([claim.form], dealt.numbers, PRIMES)]
     total = 1
     for p in PRIMES:
         total *= p

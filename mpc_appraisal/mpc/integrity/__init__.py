@@ -6,9 +6,10 @@
 | steps | a program runs to one point after another |
 | replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
 | linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
-| plane_form | the same for bits that are shared by exclusive or |
+| plane_form, plane_tape | the same for bits that are shared by exclusive or, with cotangents of 64-bit words |
 | subset_claims | many claims become 48, by random subsets that are drawn after the messages |
 | matrix_parts, exact_product | dealt matrices that enter products alone, and products with them over the integers |
+| bit_sumcheck | claims about bits, by random words, and their sumcheck in a field of 2^128 elements |
 | inner_product_check, inner_product_claims, sumcheck | the claims are shown, and nothing else is |
 
 A message that an owner makes is, mod a power of two, a public constant plus an inner product of public weights with the

@@ -8,7 +8,8 @@ public bound that follows from the weights. The verifier learns whether all clai
 
 rho may end in matrices A (n, d), uint64 as the rest of it, whose combined weights sum_j gamma_j w_j are L R' mod p with
 thin L (n, k) and R (d, k). Then neither these weights are formed nor A is folded, see `sumcheck`. Which parts of rho
-are matrices is public, and part of `Claims`.
+are matrices is public, and part of `Claims`. Claims about dealt bits, which are no part of rho, are shown by the same
+messages: `bit_sumcheck` states them, and what they add to messages 4, 5 and 6.
 
 | | from -> to | message | bytes |
 |---|---|---|---|
@@ -17,9 +18,11 @@ are matrices is public, and part of `Claims`.
 | 2 | verifier -> prover | nonce | 32 |
 | 3 | dealer -> prover, verifier | two different primes p, and a seed, which gives gamma (J,) for each p | 40 each |
 | 4 | prover -> verifier | the sumcheck of <sum_j gamma_j w_j, rho> mod p, for each p | 64 a round of the sumcheck |
-| 4 | prover -> dealer | SHA-256 of the challenges | 32 |
+| 4 | | the sumcheck of bits | 504, and 32 a round |
+| 4 | prover -> dealer | SHA-256 of all challenges | 32 |
 | 5 | verifier -> dealer | the challenges, for each p | 32 a round of the sumcheck |
-| 6 | dealer -> verifier | rho* and the dealer's share of the last claim, for each p | 64 |
+| 5 | | those of the sumcheck of bits | 256, and 16 a round |
+| 6 | dealer -> verifier | rho* and the dealer's share of the last claim, for each p, and of bits | 64, and 32 |
 
 These are six messages one after the other, which count as three rounds of owners. The verifier starts from the share
 sum_j gamma_j (t_j + 2^(b_j) (message 1 - 2^(q_j))) of the claim and the dealer from - sum_j gamma_j 2^(b_j) mask_j.
@@ -57,6 +60,17 @@ import torch
 
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import DEALER, OWNERS, ROLES
+from mpc_appraisal.mpc.integrity.bit_sumcheck import (
+    BitClaims,
+    CommonBits,
+    answer_bits,
+    answer_bytes,
+    challenge_bytes,
+    follow_bits,
+    holds,
+    proof_bytes,
+    prove_bits,
+)
 from mpc_appraisal.mpc.integrity.inner_product_claims import (
     HIDING,
     Claims,
@@ -107,6 +121,7 @@ def proving(
     quotients: Sequence[int],
     weights: Weights,
     matrices: Sequence[DealtMatrix] = (),
+    bits: BitClaims | None = None,
 ) -> Iterator[None]:
     """Take the prover's part, with a pause after message 1.
 
@@ -119,6 +134,7 @@ def proving(
         weights: a function of gamma (uint32, (J,)) and p, which returns sum_j gamma_j w_j mod p: for rho as integers
             (N,) in [0, p), and for each matrix as `Factors`.
         matrices: the dealt numbers in matrices.
+        bits: the claims about bits, where `claims` has octets.
 
     Raises:
         IntegrityError: the dealer's primes are none.
@@ -148,14 +164,21 @@ def proving(
         message, challenges = prove_sumcheck(field, vector, field.residues(rho), draws, transcript, parts)
         proofs.append(message)
         digest.update(bytes_of_elements(challenges))
+    if claims.octets:
+        common = CommonBits(stream, claims.octets)
+        message, told = prove_bits(bits.weights(), bits.dealt, common, claims.start(nonce, hidden, dealt))
+        proofs.append(message)
+        digest.update(told)
     channel.send(tensor_of(b"".join(proofs)), claims.verifier)
     channel.send(tensor_of(digest.digest()), DEALER_RANK)
 
 
-def verifying(channel: Channel, claims: Claims, received: Sequence[int], weights: Weights) -> Iterator[None]:
+def verifying(
+    channel: Channel, claims: Claims, received: Sequence[int], weights: Weights, bits: BitClaims | None = None
+) -> Iterator[None]:
     """Take the verifier's part, with a pause after messages 2 and 5.
 
-    `received` holds t_j for each claim, and `weights` is as in `proving`.
+    `received` holds t_j for each claim, and `weights` and `bits` are as in `proving`.
 
     Raises:
         IntegrityError: a claim is false or a message was altered; the error names the party and the message.
@@ -175,7 +198,7 @@ def verifying(channel: Channel, claims: Claims, received: Sequence[int], weights
     yield
     dealt, primes = _dealt(channel, claims)
     proof = _received(channel, _proof_bytes(claims), claims.prover)
-    size, ends, told = _proof_bytes(claims) // PRIMES, [], []
+    size, ends, told = ROUND_BYTES * claims.rounds, [], []
     for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
         claim = sum(
             int(y) * (int(t) + ((h - (1 << q)) << b))
@@ -190,19 +213,31 @@ def verifying(channel: Channel, claims: Claims, received: Sequence[int], weights
             raise claims.altered(claims.prover, "a message of the sumcheck", str(error)) from error
         ends.append((field, share, last))
         told.append(bytes_of_elements(challenges))
+    if claims.octets:
+        start = claims.start(nonce, hidden, dealt)
+        *of_bits, challenges = follow_bits(bits.weights(), bits.total, proof[PRIMES * size :], start)
+        told.append(challenges)
     channel.send(tensor_of(b"".join(told)), DEALER_RANK)
     yield
     channel.meter.waited()
-    _check_ends(claims, ends, _received(channel, PRIMES * 2 * ELEMENT_BYTES, DEALER_RANK))
+    answers = _received(channel, _answer_bytes(claims), DEALER_RANK)
+    _check_ends(claims, ends, answers)
+    if claims.octets and not holds(*of_bits, answers[PRIMES * 2 * ELEMENT_BYTES :]):
+        raise _prescribed(claims)
 
 
 def answering(
-    channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray, matrices: Sequence[np.ndarray] = ()
+    channel: Channel,
+    stream: Stream,
+    claims: Claims,
+    rho: np.ndarray,
+    matrices: Sequence[np.ndarray] = (),
+    bits: np.ndarray | None = None,
 ) -> Iterator[None]:
     """Take the dealer's part, with a pause after each half of message 3 and before message 5.
 
-    `stream` is a fresh stream in common with the prover, `rho` is as in `proving`, and `matrices` holds each matrix,
-    uint64 (n, d).
+    `stream` is a fresh stream in common with the prover, `rho` is as in `proving`, `matrices` holds each matrix,
+    uint64 (n, d), and `bits` the dealt bits, uint8 (octets,).
 
     Raises:
         IntegrityError: an owner's message is not of the form that is expected, or the two owners state different
@@ -221,22 +256,24 @@ def answering(
     digest = _received(channel, hashlib.sha256().digest_size, claims.prover)
     yield
     size = ELEMENT_BYTES * claims.rounds
-    told = _received(channel, PRIMES * size, claims.verifier)
+    told = _received(channel, _challenge_bytes(claims), claims.verifier)
     if not hmac.compare_digest(digest, hashlib.sha256(told).digest()):
         names = f"{OWNERS[claims.verifier]} or {OWNERS[claims.prover]}"
         raise IntegrityError(
             f"{names}: the challenges of the check {claims.label!r} differ between the two; nothing is opened"
         )
     answers = b""
-    for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
-        draws = CommonDraws(stream, claims.length, field.p, claims.matrices)
-        claim = -sum(int(y) * (mask << b) for y, mask, b in zip(gammas, masks, claims.moduli, strict=True))
-        try:
+    try:
+        for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
+            draws = CommonDraws(stream, claims.length, field.p, claims.matrices)
+            claim = -sum(int(y) * (mask << b) for y, mask, b in zip(gammas, masks, claims.moduli, strict=True))
             challenges = elements_of(told[k * size : (k + 1) * size], field.p)
             ends = answer_sumcheck(field, field.residues(rho), claim, challenges, draws, matrices)
             answers += bytes_of_elements([*ends])
-        except ValueError as error:
-            raise claims.altered(claims.verifier, "a challenge", str(error)) from error
+        if claims.octets:
+            answers += answer_bits(bits, told[PRIMES * size :], CommonBits(stream, claims.octets))
+    except ValueError as error:
+        raise claims.altered(claims.verifier, "a challenge", str(error)) from error
     channel.send(tensor_of(answers), claims.verifier)
 
 
@@ -279,9 +316,9 @@ def count(channel: Channel, claims: Claims, of_other: Claims, me: int) -> None:
     send(hashlib.sha256().digest_size, DEALER_RANK)
     receive(dealt, DEALER_RANK)
     receive(_proof_bytes(of_other), other)
-    send(PRIMES * ELEMENT_BYTES * of_other.rounds, DEALER_RANK)
+    send(_challenge_bytes(of_other), DEALER_RANK)
     channel.meter.waited()
-    receive(PRIMES * 2 * ELEMENT_BYTES, DEALER_RANK)
+    receive(_answer_bytes(of_other), DEALER_RANK)
 
 
 def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:
@@ -292,14 +329,27 @@ def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:
         except ValueError as error:
             raise claims.altered(DEALER_RANK, "the answer", str(error)) from error
         if field.add(share, rest) != field.multiply(last, rho):
-            raise claims.altered(
-                claims.prover, "a message", "is not the one that the protocol prescribes, or its proof was altered"
-            )
+            raise _prescribed(claims)
+
+
+def _prescribed(claims: Claims) -> IntegrityError:
+    found = "is not the one that the protocol prescribes, or its proof was altered"
+    return claims.altered(claims.prover, "a message", found)
 
 
 def _proof_bytes(claims: Claims) -> int:
     """Return the bytes of message 4 to the verifier."""
-    return PRIMES * ROUND_BYTES * claims.rounds
+    return PRIMES * ROUND_BYTES * claims.rounds + proof_bytes(claims.octets)
+
+
+def _challenge_bytes(claims: Claims) -> int:
+    """Return the bytes of message 5."""
+    return PRIMES * ELEMENT_BYTES * claims.rounds + challenge_bytes(claims.octets)
+
+
+def _answer_bytes(claims: Claims) -> int:
+    """Return the bytes of message 6."""
+    return PRIMES * 2 * ELEMENT_BYTES + answer_bytes(claims.octets)
 
 
 def _hidden(h: int, mask: int, q: int, width: int) -> bytes:

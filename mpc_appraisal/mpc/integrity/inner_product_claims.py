@@ -46,6 +46,7 @@ class Claims:
         moduli: b_j for each claim, between 1 and 64.
         quotients: q_j for each claim, where |h_j| < 2^(q_j).
         matrices: the shape (n, d) of each matrix, at least (1, 1).
+        octets: the number of octets of dealt bits, about which there are claims too (see `bit_sumcheck`); 0 for none.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Claims:
     moduli: tuple[int, ...]
     quotients: tuple[int, ...]
     matrices: tuple[Shape, ...] = ()
+    octets: int = 0
 
     @property
     def verifier(self) -> int:
@@ -90,9 +92,13 @@ class Claims:
 
     def transcript(self, nonce: bytes, hidden: bytes, dealt: bytes, p: int) -> Transcript:
         """Return the hash of what both owners know before the sumcheck modulo p."""
-        public = repr((self.label, self.prover, self.length, self.matrices, self.moduli, self.quotients, p)).encode()
-        parts = [hashlib.sha512(part).digest() for part in (public, hidden)]
-        return Transcript(nonce + dealt + b"".join(parts), p)
+        return Transcript(self.start(nonce, hidden, dealt, p), p)
+
+    def start(self, nonce: bytes, hidden: bytes, dealt: bytes, p: int = 2) -> bytes:
+        """Return what both owners know before a sumcheck in characteristic p."""
+        sizes = (self.length, self.matrices, self.octets, self.moduli, self.quotients)
+        public = repr((self.label, self.prover, *sizes, p)).encode()
+        return nonce + dealt + b"".join(hashlib.sha512(part).digest() for part in (public, hidden))
 
     def altered(self, rank: int, part: str, found: str) -> IntegrityError:
         """Return the error that names the party of `rank` and its message."""

@@ -1,19 +1,21 @@
 """Each owner is shown that all messages of the other owner are those that the protocol prescribes.
 
     for each owner P:   sum over k of U_jk m_k = <w_j, rho> mod 2^(b_j),   j = 1, ..., 48 for each modulus
+                        sum over k of R_k m_k = sum over i of W_i rho_i over GF(2), for bits m_k and rho_i
 
-m_k are the elements of P's messages less their public parts, w_j follow from the messages of both owners, and rho is
-what the dealer has dealt to P. Both owners make the claims by a replay of P's program (`replay`), the dealer draws the
-subsets U once both have all messages (`subset_claims`), and `inner_product_check` shows that the claims hold. A check
-is about one section, that is, all messages since the check before. In go each owner's record of what was dealt to it
-(`protocols.draws`), its messages and both replays, or the dealer's records; out comes nothing, or an IntegrityError
-that names a party. A result is opened so:
+m_k are the elements of P's messages less their public parts, w_j and W follow from the messages of both owners, and rho
+is what the dealer has dealt to P. Packed bits are apart from all numbers: no share of bits enters one of numbers before
+it is opened. Both owners make the claims by a replay of P's program (`replay`), and the dealer draws the subsets U and
+the words R once both have all messages (`subset_claims`, `bit_sumcheck`). `inner_product_check` shows that the claims
+hold. A check is about one section, that is, all messages since the check before. In go each owner's record of what was
+dealt to it (`protocols.draws`), its messages and both replays, or the dealer's records; out comes nothing, or an
+IntegrityError that names a party. A result is opened so:
 
 | | from -> to | message | bytes |
 |---|---|---|---|
 | settle | owners -> owners | share - r, where r is a mask of this owner that the dealer knows | 8 an element |
 | check | owners -> dealer | all is received | 1 |
-| | dealer -> owners | the seed of the subsets | 32 |
+| | dealer -> owners | the seed of the subsets and words | 32 |
 | | all, for each P | the messages of `inner_product_check`; the settling messages are checked too | see there |
 | show | owners -> dealer | the check has passed | 1 |
 | | dealer -> owners | the other owner's r | 8 an element |
@@ -24,10 +26,10 @@ dealer could do: it could tell a wrong r, as it could deal wrongly. What is not 
 that its owner should have brought in.
 
 rho has the owner's masks of private matrices in order, its draws for gates and its shares of the dealer's results, as
-`Draws.all` lists them. The dealer knows it from the script, and all three know its length before anything is shared.
+`Draws.dealt` lists them. The dealer knows it from the script, and all three know its length before anything is shared.
 
-Soundness: see `subset_claims` and `inner_product_check`. Whether the check fails does not depend on any secret, since
-each altered message is found whatever the values are.
+Soundness: see `subset_claims`, `bit_sumcheck` and `inner_product_check`. Whether the check fails does not depend on any
+secret, since each altered message is found whatever the values are.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
+from mpc_appraisal.mpc.integrity.bit_sumcheck import OCTET, BitClaims, total_of, words_of
 from mpc_appraisal.mpc.integrity.inner_product_check import answering, count, in_turn, proving, verifying
 from mpc_appraisal.mpc.integrity.inner_product_claims import Claims
 from mpc_appraisal.mpc.integrity.matrix_parts import DealtParts, Evaluation
@@ -54,7 +57,9 @@ from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
-MOST_NUMBERS = 1 << 26  # A check is about at most so many numbers beside those of matrices, for memory's sake.
+# A check is about at most so many numbers beside those of matrices, and so many bits, for memory's sake: a party takes
+# about 64 bytes for each number and 14 for each bit, of which 8 are the bit's word.
+MOST_NUMBERS, MOST_BITS = 1 << 26, 1 << 28
 QUOTIENT_BITS = 160  # |h_j| is below 2^QUOTIENT_BITS for every claim
 PASSED = b"p"
 NOTHING = "nothing is opened"
@@ -65,7 +70,7 @@ OWN_PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171
 def claims_of(section: int, prover: int, dealt: Dealt, moduli: Sequence[int]) -> Claims:
     """Return what is public of the claims about an owner's messages in a section, the first of which is 1."""
     each, label = tuple(b for b in moduli for _ in range(SUBSETS)), f"section {section} of {OWNERS[prover]}"
-    return Claims(label, prover, dealt.length, each, (QUOTIENT_BITS,) * len(each), dealt.shapes)
+    return Claims(label, prover, dealt.length, each, (QUOTIENT_BITS,) * len(each), dealt.shapes, dealt.octets)
 
 
 def _matrix(draw: Draw, turned: bool, key: bytes) -> np.ndarray | Pieces:
@@ -160,6 +165,7 @@ class _OwnersClaims:
                 f"{sorted(set(self.subsets.moduli))} in {public.label}; expected what the script says"
             )
         self.parts = DealtParts(self.forms, *leaves)
+        self.planes = _ClaimsOfBits(public, dealt, replay, seed)
 
     def weights(self, gammas: np.ndarray, p: int) -> tuple[np.ndarray, list[Factors]]:
         """Return the weights of the dealt numbers in the sum of all claims times gammas, mod p."""
@@ -170,7 +176,8 @@ class _OwnersClaims:
 
     def verifying(self, channel: Channel) -> Iterator[None]:
         """Take the verifier's part of the check."""
-        return verifying(channel, self.public, self.received, self.weights)
+        bits = BitClaims(self.planes.weights, self.planes.total)
+        return verifying(channel, self.public, self.received, self.weights, bits)
 
     def proving(self, channel: Channel, key: bytes) -> Iterator[None]:
         """Take the prover's part of the check, with the key that it shares with the dealer."""
@@ -189,7 +196,45 @@ class _OwnersClaims:
             for j, (t, b) in enumerate(zip(self.received, self.subsets.moduli, strict=True))
         ]
         stream = Stream(key, f"check {self.public.label}")
-        return proving(channel, stream, self.public, values.vector, h, self.weights, values.matrices)
+        bits = BitClaims(self.planes.weights, dealt=_bits(self.dealt, key))
+        return proving(channel, stream, self.public, values.vector, h, self.weights, values.matrices, bits)
+
+
+class _ClaimsOfBits:
+    """The claims about the bits of an owner's messages in a section, by random words.
+
+    Args: see `_OwnersClaims`.
+
+    Raises AppraisalError: The replay has other leaves than the program that was run dry.
+    """
+
+    def __init__(self, public: Claims, dealt: Dealt, replay: ReplayEngine, seed: bytes):
+        self.tape, self.claims, self.leaves = replay.plane_tape, replay.plane_claims, replay.dealt_planes(dealt)
+        if self.leaves is None or (self.claims and not self.leaves):
+            raise AppraisalError(f"integrity: a replay has other leaves of bits in {public.label} than the script says")
+        ends = [0, *np.cumsum([claim.sent.size for claim in self.claims], dtype=int).tolist()]
+        words = words_of(seed, public.label, ends[-1])
+        self.words = [
+            words[start:end].reshape(*claim.sent.shape, OCTET)
+            for start, end, claim in zip(ends, ends[1:], self.claims, strict=False)
+        ]
+
+    @property
+    def total(self) -> int:
+        """The sum of the words of all bits that were sent, less public ones."""
+        found = 0
+        for words, claim in zip(self.words, self.claims, strict=True):
+            found ^= total_of(words.reshape(-1, OCTET), claim.linear_part.reshape(-1))
+        return found
+
+    def weights(self) -> np.ndarray:
+        """Return the words of all dealt bits, uint64 (octets, 8)."""
+        return self.tape.backward([claim.form.node for claim in self.claims], self.words, self.leaves)
+
+
+def _bits(dealt: Dealt, key: bytes) -> np.ndarray:
+    """Return all dealt bits, uint8 (octets,), with the key that the owner shares with the dealer."""
+    return np.concatenate([np.zeros(0, np.uint8), *(draw.octets(key) for draw in dealt.planes)])
 
 
 class DealerCheck:
@@ -218,7 +263,8 @@ class DealerCheck:
         rho = [draw.numbers(key) for draw in dealt.vector]
         matrices = [_matrix(draw, turned, key) for draw, turned in dealt.matrices]
         vector = np.concatenate(rho) if rho else np.zeros(0, np.uint64)
-        return answering(self.channel, Stream(key, f"check {public.label}"), public, vector, matrices)
+        stream = Stream(key, f"check {public.label}")
+        return answering(self.channel, stream, public, vector, matrices, _bits(dealt, key))
 
     def show(self, masks: Sequence[torch.Tensor], ranks: Sequence[int]) -> None:
         """Tell each owner of `ranks` the other owner's mask.
@@ -246,12 +292,16 @@ def count_check(engine: Engine, section: int) -> None:
         claims_of(section, rank, draws.dealt(rank == engine.me), sorted(engine.moduli))
         for rank in (engine.me, 1 - engine.me)
     )
-    if (most := max(mine.length, theirs.length)) > MOST_NUMBERS:
-        raise InputError(
-            "session.integrity",
-            f"on with {most:,} numbers of the dealer before an opening",
-            f"at most {MOST_NUMBERS:,}, for which a party takes about 4 GB: fewer rows, steps or layers, or off",
-        )
+    for what, most, found in (
+        ("numbers", MOST_NUMBERS, max(mine.length, theirs.length)),
+        ("bits", MOST_BITS, OCTET * max(mine.octets, theirs.octets)),
+    ):
+        if found > most:
+            raise InputError(
+                "session.integrity",
+                f"on with {found:,} {what} of the dealer before an opening",
+                f"at most {most:,}, for which a party takes about 4 GB: fewer rows, steps or layers, or off",
+            )
     count(channel, mine, theirs, engine.me)
     draws.close_section()
     engine.moduli.clear()

@@ -3,140 +3,52 @@
     bit = constant + sum over leaves of (coefficients . leaf)   mod 2,      every leaf's number is 0 or 1
 
 Bits that are shared by exclusive or are packed by eight into octets (see `bit_planes`). A `PlaneForm` stands in place
-of the prover's packed array, uint8 of shape (rows..., octets). The exclusive or is the sum mod 2, and "and" with public
-bits is the product by factors 0 and 1, so that the linear part is a `LinearForm` of shape (rows..., 8 octets), computed
-over the integers. The constant is a packed public array, of which no bit is ever more than 1.
+of the prover's packed array, uint8 of shape (..., octets). The exclusive or is the sum mod 2, and "and" with public
+bits is the product by factors 0 and 1. The linear part is a node of a `PlaneTape`, and the constant is a packed public
+array.
 
-In go leaves (`plane_leaf`), whose numbers are `unpacked` octets, and recorded messages as public arrays. Out come forms
-of messages, whose `bits` hold mod 2, for `linear_form.forward` and `backward`. A form has the operations of an array
-that are linear over GF(2) and that the protocols use; numpy's functions take it too, by `__array_function__` and
-`__array_ufunc__`. Whatever is not linear raises AppraisalError with the operation's name. An operation may be added
-where it is linear over GF(2) and does the same to the linear part and to the constant.
+In go leaves (`plane_leaf`), and recorded messages as public arrays. Out come forms of messages, of which the tape gives
+cotangents. A form has the operations of an array that are linear over GF(2) and that the protocols use; numpy's
+functions take it too, by `__array_function__` and `__array_ufunc__`. Whatever is not linear raises AppraisalError with
+the operation's name, and so does a sum or product with a share of numbers, which has a tape of another kind. An
+operation may be added where it is linear over GF(2) and does the same to the linear part and to the constant.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.mpc.integrity import tape as functions
-from mpc_appraisal.mpc.integrity.linear_form import WORD, LinearForm, leaf
+from mpc_appraisal.mpc.integrity import plane_tape as functions
+from mpc_appraisal.mpc.integrity.plane_tape import PlaneFunction, PlaneTape
 from mpc_appraisal.mpc.integrity.refusals import Linear, refuse
-from mpc_appraisal.mpc.integrity.residues import added, reduced, sum_to_shape
-from mpc_appraisal.mpc.integrity.tape import Function, Shape, Tape
-from mpc_appraisal.mpc.ring import bit_planes
-
-OCTET = 8
+from mpc_appraisal.mpc.protocols import borrow_chain
 
 
-def plane_leaf(tape: Tape, shape: Sequence[int]) -> PlaneForm:
+def plane_leaf(tape: PlaneTape, shape: Sequence[int]) -> PlaneForm:
     """Return the form of the next octets, of `shape`, that the dealer deals to the prover."""
-    return PlaneForm(leaf(tape, _of_bits(shape), bits=1), np.zeros(tuple(shape), np.uint8))
+    return PlaneForm(tape, tape.add(None, (), shape), np.zeros(tuple(shape), np.uint8))
 
 
-def unpacked(octets: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Return the bits of octets, int64 (rows..., 8 octets), which are the numbers of a `plane_leaf`."""
-    bits = np.unpackbits(np.asarray(octets), axis=-1, bitorder="little")
-    return torch.from_numpy(bits.astype(np.int64))
-
-
-def _of_bits(shape: Sequence[int]) -> Shape:
-    """Return the shape of the bits of octets of `shape`."""
-    return (*shape[:-1], OCTET * shape[-1])
-
-
-# -- functions of the tape ---------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Keep(Function):
-    """a where `kept` (bool, broadcast) is true, and 0 elsewhere."""
-
-    kept: np.ndarray
-
-    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        return inputs[0] * self.kept
-
-    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        return [sum_to_shape(cotangent * self.kept, shapes[0], p)]
-
-
-@dataclass(frozen=True)
-class Permute(Function):
-    """a with its dimensions in the order `axes`."""
-
-    axes: tuple[int, ...]
-
-    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        return inputs[0].transpose(self.axes)
-
-    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        return [cotangent.transpose(np.argsort(self.axes))]
-
-
-@dataclass(frozen=True)
-class Repeat(Function):
-    """a, `count` times along its last dimension."""
-
-    count: int
-
-    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        return np.concatenate([inputs[0]] * self.count, axis=-1)
-
-    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        times = cotangent.reshape(*shapes[0][:-1], self.count, shapes[0][-1])
-        return [reduced(times.sum(axis=-2, dtype=np.uint64), p)]
-
-
-@dataclass(frozen=True)
-class LookUp(Function):
-    """Of the indicators a (values, digits, n): at [0] the sum of those above a public digit, and at [1] its own one.
-
-    `places` (digits, columns) says where in a, flattened, the indicator of each public digit is.
-    """
-
-    places: np.ndarray
-
-    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        own = inputs[0]
-        above = own[::-1].cumsum(axis=0, dtype=np.uint64)[::-1] - own
-        return np.stack([reduced(above.reshape(-1)[self.places], p), own.reshape(-1)[self.places]])
-
-    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        places, found = self.places.reshape(-1), []
-        for part in cotangent:
-            total = np.zeros(math.prod(shapes[0]), np.uint64)
-            np.add.at(total, places, part.reshape(-1))
-            found.append(reduced(total.reshape(shapes[0]), p))
-        below, own = found
-        return [added(reduced(below.cumsum(axis=0, dtype=np.uint64) - below, p), own, p)]
-
-
-# -- forms -------------------------------------------------------------------------------------------------------------
 class PlaneForm(Linear):
     """A share by exclusive or of packed bits, as a linear form of dealt bits, in place of a uint8 array of numpy.
 
     Args:
-        linear: the linear part, a form (rows..., 8 octets) without a constant.
-        constant: the public part, uint8 (rows..., octets).
+        tape: the tape of the program.
+        node: the number of the tape's node that is the linear part.
+        constant: the public part, uint8 (..., octets) of the node's shape.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, linear: LinearForm, constant: np.ndarray):
-        self.linear, self.constant, self.shape = linear, constant, tuple(constant.shape)
-        if tuple(linear.shape) != _of_bits(self.shape):
-            raise AppraisalError(f"integrity: got {tuple(linear.shape)} bits; expected those of octets {self.shape}")
-
-    @property
-    def bits(self) -> LinearForm:
-        """Return the form of the single bits, (rows..., 8 octets), which holds mod 2."""
-        form = self.linear
-        return LinearForm(form.tape, form.node, unpacked(self.constant), 1, form.largest)
+    def __init__(self, tape: PlaneTape, node: int, constant: np.ndarray):
+        self.tape, self.node, self.constant, self.shape = tape, node, constant, tuple(constant.shape)
+        if tape.nodes[node].shape != self.shape or not self.shape:
+            raise AppraisalError(f"integrity: got octets {self.shape}; expected {tape.nodes[node].shape}")
 
     @property
     def ndim(self) -> int:
@@ -151,71 +63,82 @@ class PlaneForm(Linear):
     def copy(self) -> PlaneForm:
         return self
 
-    def _moved(self, function: Function, constant: np.ndarray) -> PlaneForm:
-        """Return the form of `function` of the linear part, with `constant` as the public part."""
-        return PlaneForm(self.linear._moved(function, _of_bits(constant.shape), torch.clone), constant)
+    def _moved(self, function: PlaneFunction, *others: PlaneForm) -> PlaneForm:
+        """Return the form of `function` of this form and others, which is linear."""
+        for each in others:
+            if each.tape is not self.tape:
+                raise AppraisalError(
+                    "integrity: got shares of two programs or sections; expected shares made since the last opening"
+                )
+        constant = np.asarray(function.forward(self.constant, *(each.constant for each in others)))
+        node = self.tape.add(function, [self.node, *(each.node for each in others)], constant.shape)
+        return PlaneForm(self.tape, node, constant)
+
+    def _plus(self, constant: np.ndarray) -> PlaneForm:
+        """Return the form plus public octets, broadcast."""
+        found = self.constant ^ constant
+        form = self if found.shape == self.shape else self._moved(functions.Widen(found.shape))
+        return PlaneForm(self.tape, form.node, found)
 
     # -- shapes ----------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> PlaneForm:
-        constant = self.constant.reshape(*shape)
-        return PlaneForm(self.linear.reshape(_of_bits(constant.shape)), constant)
+        return self._moved(functions.Reshape(self.constant.reshape(*shape).shape))
 
     def transpose(self, *axes: int) -> PlaneForm:
-        if len(axes) != self.ndim or axes[-1] != self.ndim - 1:
+        if sorted(axes) != list(range(self.ndim)):
             raise refuse(f"transpose to the order {axes} of {self.ndim} dimensions")
-        return self._moved(Permute(axes), self.constant.transpose(axes))
+        return self._moved(functions.Permute(axes))
 
     def __getitem__(self, index: Any) -> PlaneForm:
-        constant = self.constant[index]  # IndexError where it is out of range
-        return self._moved(functions.Take(*_bit_places(index, self.shape)), constant)
+        parts = index if isinstance(index, tuple) else (index,)
+        lists = [k for k, each in enumerate(parts) if isinstance(each, (list, np.ndarray))]
+        if not lists and all(isinstance(each, (int, slice)) or each is None for each in parts):
+            return self._moved(functions.Slice(parts))
+        if len(lists) != 1 or any(each is Ellipsis for each in parts):
+            raise refuse(f"an index {index!s:.40} of octets")
+        (k,) = lists
+        rows = np.asarray(parts[k])
+        if rows.ndim != 1 or rows.dtype.kind != "i":
+            raise refuse(f"an index {index!s:.40} of octets")
+        distinct = bool((rows >= 0).all()) and len(np.unique(rows)) == len(rows)
+        return self._moved(functions.Rows((*parts[:k], rows, *parts[k + 1 :]), distinct))
 
     def repeated(self, count: int) -> PlaneForm:
         """Return the octets `count` times along the last dimension."""
-        return self._moved(Repeat(count), np.concatenate([self.constant] * count, axis=-1))
+        return self._moved(functions.Repeat(count))
 
     # -- sums mod 2 and public factors -----------------------------------------------------------------------------
     def __xor__(self, other: Any) -> PlaneForm:
         if isinstance(other, PlaneForm):
-            return PlaneForm(self.linear + other.linear, self.constant ^ other.constant)
-        constant = self.constant ^ _public(other, "^")
-        form = self.linear if constant.shape == self.shape else self.linear._widened(_of_bits(constant.shape))
-        return PlaneForm(form, constant)
+            return self._moved(functions.Add(), other)
+        return self._plus(_public(other, "^"))
 
     def __invert__(self) -> PlaneForm:
-        return PlaneForm(self.linear, ~self.constant)
+        return PlaneForm(self.tape, self.node, ~self.constant)
 
     def __and__(self, other: Any) -> PlaneForm:
         if isinstance(other, PlaneForm):
             raise refuse("a product of two shares")
-        factor = _public(other, "&")
-        if factor.ndim == 0:
-            factor = np.full(self.shape[-1:], factor, np.uint8)
-        kept = np.unpackbits(factor, axis=-1, bitorder="little").view(np.bool_)
-        return self._moved(Keep(kept), self.constant & factor)
+        return self._moved(functions.Keep(_public(other, "&")))
 
     __rxor__, __rand__ = __xor__, __and__
 
     def exclusive_sum(self, axis: int = 0) -> PlaneForm:
-        """Return the exclusive or of all rows along `axis`, which is not the last dimension."""
-        if not 0 <= axis < self.ndim - 1:
+        """Return the exclusive or of all rows along `axis`."""
+        if not isinstance(axis, int) or not 0 <= axis < self.ndim or self.ndim < 2:
             raise refuse(f"a sum over dimension {axis} of {self.ndim}")
-        return PlaneForm(self.linear.sum(axis), np.bitwise_xor.reduce(self.constant, axis=axis))
+        return self._moved(functions.Sum(axis))
 
-    def looked_up(self, public: np.ndarray) -> tuple[PlaneForm, PlaneForm]:
-        """Return what `bit_planes.look_up` returns for public digits and these shares of indicators."""
-        values, digits, octets = self.shape
-        columns = public.shape[2]
-        whole = columns % octets == 0 if octets else columns == 0
-        if not whole or values != 1 << public.shape[0] or public.shape[1] != digits:
+    def looked_up(self, plan: borrow_chain.BorrowPlan, public: np.ndarray, first: bool) -> tuple[PlaneForm, PlaneForm]:
+        """Return what `borrow_chain.looked_up` returns for public digits and these shares of indicators."""
+        planes, octets = self.shape
+        whole = public.shape[2] % octets == 0 if octets else public.shape[2] == 0
+        if not whole or planes != plan.indicators or public.shape[:2] != (plan.width, plan.digits):
             raise refuse(f"look_up of digits {public.shape} in indicators {self.shape}")
-        bits = np.unpackbits(public, axis=-1, bitorder="little").astype(np.int64)
-        value = sum(bit << k for k, bit in enumerate(bits))
-        column = np.arange(OCTET * columns) % (OCTET * octets)
-        places = (value * digits + np.arange(digits)[:, None]) * (OCTET * octets) + column
-        largest = self.linear.largest * max(1, values - 1)
-        both = self.linear._moved(LookUp(places), (2, digits, OCTET * columns), torch.clone, largest)
-        less, equal = bit_planes.look_up(public, self.constant)
-        return PlaneForm(both[0], less), PlaneForm(both[1], equal)
+        constant = np.stack(borrow_chain.looked_up(plan, public, self.constant, first))
+        node = self.tape.add(functions.LookUp(plan, public), [self.node], constant.shape)
+        both = PlaneForm(self.tape, node, constant)
+        return both[0], both[1]
 
     # -- numpy and torch -------------------------------------------------------------------------------------------
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> PlaneForm:
@@ -249,40 +172,16 @@ def _public(value: Any, operation: str) -> np.ndarray:
     raise refuse(f"{operation} by {type(value).__name__} {value!s:.40}")
 
 
-def _bit_places(index: Any, shape: Shape) -> tuple[tuple[Any, ...], bool]:
-    """Return the index of bits that is `index` of octets of `shape`, and whether it names no bit twice."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if any(each is Ellipsis for each in parts):
-        raise refuse("an index with an ellipsis")
-    named = sum(each is not None for each in parts)
-    parts += [slice(None)] * (len(shape) - named)
-    last, lists = parts[-1], [k for k, each in enumerate(parts) if isinstance(each, (list, np.ndarray))]
-    if not isinstance(last, slice) or last.step not in (None, 1) or len(lists) > 1:
-        raise refuse(f"an index {index!s:.40} of octets")
-    start, stop, _ = last.indices(shape[-1])
-    parts[-1] = slice(OCTET * start, OCTET * max(start, stop))
-    distinct = True
-    for k in lists:
-        rows = parts[k] = np.asarray(parts[k])
-        if rows.ndim != 1 or rows.dtype.kind != "i":
-            raise refuse(f"an index {index!s:.40} of octets")
-        distinct = bool((rows >= 0).all()) and len(np.unique(rows)) == len(rows)
-    return tuple(parts), distinct
-
-
 def _joined(parts: Sequence[Any], axis: int = 0) -> PlaneForm:
     """Return np.concatenate(parts, axis) of forms and public octets."""
-    (tape, *_) = (part.linear.tape for part in parts if isinstance(part, PlaneForm))
-    forms = [part if isinstance(part, PlaneForm) else _of_public(tape, part) for part in parts]
-    return PlaneForm(
-        torch.cat([form.linear for form in forms], axis), np.concatenate([form.constant for form in forms], axis)
-    )
+    (tape, *_) = (part.tape for part in parts if isinstance(part, PlaneForm))
+    first, *others = (part if isinstance(part, PlaneForm) else _of_public(tape, part) for part in parts)
+    return first._moved(functions.Join(axis % first.ndim), *others)
 
 
-def _of_public(tape: Tape, value: Any) -> PlaneForm:
+def _of_public(tape: PlaneTape, value: Any) -> PlaneForm:
     constant = _public(value, "concatenate")
-    zero = tape.add(functions.Zero(), [], _of_bits(constant.shape))
-    return PlaneForm(LinearForm(tape, zero, None, WORD, 0), constant)
+    return PlaneForm(tape, tape.add(functions.Zero(constant.shape), (), constant.shape), constant)
 
 
 def _stacked(parts: Sequence[Any], axis: int = 0) -> PlaneForm:

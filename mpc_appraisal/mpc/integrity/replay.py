@@ -30,7 +30,8 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity import tape as functions
 from mpc_appraisal.mpc.integrity.linear_form import LinearForm, leaf
-from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf, unpacked
+from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf
+from mpc_appraisal.mpc.integrity.plane_tape import PlaneTape
 from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
@@ -61,6 +62,24 @@ class Claim:
     def linear_part(self) -> torch.Tensor:
         """Return the message less the form's constant, int64: what the linear part has to be mod 2^bits."""
         return self.sent - self.form.constant
+
+
+@dataclass(frozen=True)
+class PlaneClaim:
+    """What a message of packed bits has to be.
+
+    Attributes:
+        form: the linear form that the protocol prescribes.
+        sent: the octets that the owner has sent, uint8 of the form's shape.
+    """
+
+    form: PlaneForm
+    sent: np.ndarray
+
+    @property
+    def linear_part(self) -> np.ndarray:
+        """Return the message less the form's constant, uint8: what the linear part has to be."""
+        return self.sent ^ self.form.constant
 
 
 class _Leaves:
@@ -122,15 +141,19 @@ class ReplayEngine(Engine):
         pair: the stream that both owners share, from its beginning.
 
     Attributes:
-        claims: the claims of this section so far.
+        claims: the claims of this section so far about numbers.
+        plane_claims: those about packed bits.
         leaves: for each purpose of the owner's streams, its leaves in the order in which they were drawn.
+        planes: the same for packed bits.
         masks: the leaves of the owner's masks of private matrices and of results, by the dealer's keys.
         padded: whether a message has bits other than 0 where it is filled up to whole bytes.
     """
 
     def __init__(self, me: int, transcript: Transcript, pair: Any):
         self.tape, self.claims, self.padded = Tape(), [], False
+        self.plane_tape, self.plane_claims = PlaneTape(), []
         self.leaves: dict[str, list[LinearForm]] = defaultdict(list)
+        self.planes: dict[str, list[PlaneForm]] = defaultdict(list)
         self.masks: dict[int, LinearForm] = {}
         self._matrices: dict[int, Masked] = {}
         self._freed: set[int] = set()
@@ -160,13 +183,21 @@ class ReplayEngine(Engine):
         fits = len(leaves) == len(self.tape.leaves) and found == [draw.count for draw in dealt.vector]
         return (rest, matrices) if fits and None not in dict(matrices) else None
 
+    def dealt_planes(self, dealt: Dealt) -> list[int] | None:
+        """Return the numbers of the leaves of bits in the order of `dealt`; None says that they are other leaves."""
+        forms = [*self.planes["triple"], *self.planes["share"]]
+        fits = [math.prod(form.shape) for form in forms] == [draw.count for draw in dealt.planes]
+        return [form.node for form in forms] if fits else None
+
     def close_section(self) -> None:
         """Begin the next section, with a tape of its own and the masks that are still in use."""
         for key in self._freed:
             self.masks.pop(key, None)
             self._matrices.pop(key, None)
         self.tape, self.claims = Tape(), []
+        self.plane_tape, self.plane_claims = PlaneTape(), []
         self.leaves.clear()
+        self.planes.clear()
         for key, old in self.masks.items():
             bits = 64 if key not in self._matrices else self._matrices[key].bits
             self.masks[key] = leaf(self.tape, old.shape, bits)
@@ -178,9 +209,8 @@ class ReplayEngine(Engine):
 
     def new_plane(self, purpose: str, shape: Sequence[int]) -> PlaneForm:
         """Return the leaf of the bits of the next octets that the owner's stream of this purpose gives."""
-        found = plane_leaf(self.tape, shape)
-        self.leaves[purpose].append(found.bits)
-        return found
+        self.planes[purpose].append(plane_leaf(self.plane_tape, shape))
+        return self.planes[purpose][-1]
 
     def claim(self, form: LinearForm, sent: torch.Tensor, bits: int) -> None:
         """Claim that `sent` is the form mod 2^bits. Raises AppraisalError where the form does not hold so far."""
@@ -200,7 +230,11 @@ class ReplayEngine(Engine):
     def open_octets(self, mine):
         sent = self.channel.next_sent(math.prod(mine.shape)).reshape(mine.shape)
         theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
-        self.claim(mine.bits, unpacked(sent), 1)
+        if mine.tape is not self.plane_tape:
+            raise AppraisalError(
+                "integrity: got a message of bits of another section; expected bits shared since the last opening"
+            )
+        self.plane_claims.append(PlaneClaim(mine, sent.numpy()))
         return sent ^ theirs
 
     def swap(self, shares, bits):

@@ -25,6 +25,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mpc_appraisal.mpc.ring import bit_planes
+
 MANY = 1024  # From so many elements on, bytes count for more than a round.
 NARROW, WIDE = 4, 8  # A digit has so many bits, for many elements and for few.
 MOST_WIDE, LONGEST = 8, 6  # A digit of a number for thresholds has at most so many bits, and the number so many digits.
@@ -146,6 +148,20 @@ def unpacked_indicators(plan: BorrowPlan, planes: np.ndarray, first: bool) -> np
     others = np.concatenate(digits, axis=1)
     zero = np.bitwise_xor.reduce(others, axis=0)
     return np.concatenate([(~zero if first else zero)[None], others])
+
+
+def looked_up(plan: BorrowPlan, public: np.ndarray, planes: np.ndarray, first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares of every digit's "less" and "equal": of [public < shared] and [public = shared], (digits, n).
+
+    Args:
+        plan: the plan.
+        public: the public digits (width, digits, n).
+        planes: a share of what `packed_indicators` returns, (plan.indicators, m); see `bit_planes.look_up` for n / m.
+        first: true at one of the two owners.
+    """
+    if not isinstance(planes, np.ndarray):  # a linear form, which has no numbers (see `integrity.plane_form`)
+        return planes.looked_up(plan, public, first)
+    return bit_planes.look_up(public, unpacked_indicators(plan, planes, first))
 
 
 def grouped(level: Level, less: np.ndarray, equal: np.ndarray, first: bool) -> tuple[np.ndarray, np.ndarray]:

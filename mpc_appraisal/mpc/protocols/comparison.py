@@ -109,8 +109,8 @@ def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
         return SharedBits(shape_tensor((size,), torch.uint8), shape)
     dealt, start = dealt.numpy(), plan.indicators + 1
     planes = bit_planes.planes_of(x.delta, x.bits)
-    indicators = borrow_chain.unpacked_indicators(plan, dealt[: plan.indicators], first)
-    less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), indicators)
+    digits = bit_planes.digits_of(planes[:-1], plan.width)
+    less, equal = borrow_chain.looked_up(plan, digits, dealt[: plan.indicators], first)
     for level, mask in zip(plan.levels, masks, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
         opened = engine.open_octets(bit_planes.octets(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()

@@ -40,10 +40,11 @@ class Draw:
     Attributes:
         purpose: the purpose of the stream.
         shape: the shape of the numbers; of bits that are packed by eight, that of the octets.
-        bits: each number is in [0, 2^bits); 1 for packed bits.
+        bits: each number is in [0, 2^bits).
         start: how many bytes of the stream come before.
         message: the correction that the numbers are; None where they are read from the stream.
         key: the dealer's key of a private matrix; None for other numbers.
+        packed: whether these are bits, packed by eight, and no numbers.
     """
 
     purpose: str
@@ -52,16 +53,19 @@ class Draw:
     start: int = 0
     message: torch.Tensor | None = None
     key: int | None = None
+    packed: bool = False
 
     @property
     def count(self) -> int:
-        """Return how many numbers these are."""
-        return math.prod(self.shape) * (OCTET if self.bits == 1 else 1)
+        """Return how many numbers, or octets of packed bits, these are."""
+        return math.prod(self.shape)
+
+    def octets(self, key: bytes) -> np.ndarray:
+        """Return packed bits, uint8 (count,), with the key that the owner shares with the dealer."""
+        return self._bytes(key, 1).numpy()
 
     def numbers(self, key: bytes) -> np.ndarray:
         """Return the numbers, uint64 (count,), with the key that the owner shares with the dealer."""
-        if self.bits == 1:
-            return np.unpackbits(self._bytes(key, 1).numpy(), bitorder="little").astype(np.uint64)
         size = width(self.bits)
         if size == WHOLE // OCTET:
             words = (
@@ -91,18 +95,25 @@ class Dealt:
     """What messages of one owner in a section may depend on.
 
     Attributes:
-        vector: The draws whose numbers are looked at one by one, in order.
+        vector: The draws of numbers that are looked at one by one, in order.
+        planes: The draws of packed bits, in order.
         matrices: The masks of private matrices that enter messages by products with thin matrices alone, in order, and
             whether the transposed mask has these products.
     """
 
     vector: tuple[Draw, ...]
+    planes: tuple[Draw, ...]
     matrices: tuple[tuple[Draw, bool], ...]
 
     @property
     def length(self) -> int:
         """Return how many numbers the vector has."""
         return sum(draw.count for draw in self.vector)
+
+    @property
+    def octets(self) -> int:
+        """Return how many octets of packed bits there are."""
+        return sum(draw.count for draw in self.planes)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -155,8 +166,8 @@ class Draws:
         self._freed.add(key)
 
     def correction(self, message: torch.Tensor, shape: Sequence[int], bits: int) -> None:
-        """Enter a correction of the dealer, which is the model owner's share of a result."""
-        self._section["share"].append(Draw("share", tuple(shape), bits, message=message))
+        """Enter a correction of the dealer, which is the model owner's share of a result; of 1 bit: packed bits."""
+        self._section["share"].append(Draw("share", tuple(shape), bits, message=message, packed=bits == 1))
 
     def drawn(self, draw: Draw) -> None:
         """Enter numbers of a stream."""
@@ -185,7 +196,9 @@ class Draws:
         thin = {key for key, draw in masks.items() if key not in self._dense and turns[key] and self._worth(key, draw)}
         vector = [draw for key, draw in masks.items() if key not in thin]
         matrices = [(draw, turned) for key, draw in masks.items() if key in thin for turned in turns[key]]
-        return Dealt((*vector, *self._section["triple"], *self._section["share"]), tuple(matrices))
+        gates = [*self._section["triple"], *self._section["share"]]
+        planes = tuple(draw for draw in gates if draw.packed)
+        return Dealt((*vector, *(draw for draw in gates if not draw.packed)), planes, tuple(matrices))
 
     def _worth(self, key: int, draw: Draw) -> bool:
         n, d = draw.shape
@@ -215,6 +228,6 @@ class _Recorded:
         return self._stream.ring(shape, size, bits)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:
-        self._draws.drawn(Draw(self._purpose, tuple(shape), 1, self.position))
+        self._draws.drawn(Draw(self._purpose, tuple(shape), 1, self.position, packed=True))
         self.position += math.prod(shape)
         return self._stream.octets(shape)

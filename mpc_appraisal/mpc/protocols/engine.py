@@ -144,7 +144,6 @@ class Engine:
 
         As in `open`, what is opened is masked by the dealer.
         """
-        self.moduli.add(1)
         self.channel.send(mine, 1 - self.me)
         theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
         return theirs if self.dry else mine ^ theirs

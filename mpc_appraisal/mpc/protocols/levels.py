@@ -69,8 +69,8 @@ def reached(engine: Engine, s: MaskedValue, thresholds: Sequence[int]) -> Reache
     shifted = torch.zeros(count, 8 * size, dtype=torch.int64)
     shifted[:, :n] = s.delta.reshape(1, n) - torch.tensor(list(thresholds), dtype=torch.int64)[:, None]
     planes, dealt = bit_planes.planes_of(shifted, s.bits), dealt.numpy()
-    indicators = borrow_chain.unpacked_indicators(plan, dealt[: plan.indicators], first)
-    less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), indicators)
+    digits = bit_planes.digits_of(planes[:-1], plan.width)
+    less, equal = borrow_chain.looked_up(plan, digits, dealt[: plan.indicators], first)
     for level, mask, product in zip(plan.levels, masks, products, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
         opened = engine.open_octets(bit_planes.octets(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()

@@ -85,8 +85,6 @@ def look_up(public: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Returns two shares (number of digits, n): of the bits [public < shared], and of the bits [public = shared].
     """
-    if not isinstance(shared, np.ndarray):  # a linear form, which has no numbers (see `integrity.plane_form`)
-        return shared.looked_up(public)
     if shared.shape[2] != public.shape[2]:
         shared = np.tile(shared, (1, 1, public.shape[2] // shared.shape[2]))
     less, equal = (np.empty(shared.shape[1:], np.uint8) for _ in range(2))
