@@ -183,6 +183,22 @@ def test_a_product_of_more_terms_than_one_sum_holds_is_exact(monkeypatch):
     assert (residues.matrix_product(a, b, p).astype(object) == (a.astype(object) @ b.astype(object)) % p).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 2), (300, 20, 9), (2, 1000, 30), (3, 5000, 6), (4500, 3, 6), (4, 0, 3)])
+def test_a_product_with_public_integers_is_exact(way, shape):
+    rng = np.random.default_rng(sum(shape))
+    for low, high in ((0, 2**40 - 1), (-(2**63), 2**63 - 1), (-5, 2**19), (2**62, 2**63 - 1), (-(2**63), -7), (0, 0)):
+        a = rng.integers(low, high, shape[:2], endpoint=True)
+        a[:1], a[-1:, -1:] = low, high
+        for p in PRIMES:
+            v = rng.integers(0, p, shape[1:], dtype=np.uint64)
+            v[:, :1] = p - 1
+            exact = np.zeros((shape[0], shape[2]), object) + (a.astype(object) @ v.astype(object) if shape[1] else 0)
+            for matrix in (a, np.asfortranarray(a)):
+                assert (residues.public_product(matrix, (low, high), v, p).astype(object) == exact % p).all()
+                turned = residues.public_product(matrix.T, (low, high), v.T, p, left=False)
+                assert (turned.astype(object) == exact.T % p).all()
+
+
 def test_low_bits_of_a_leaf_are_a_narrower_leaf_and_of_a_sum_narrow_the_claim():
     tape, rng = Tape(), np.random.default_rng(2)
     dealt = [random_words(rng, (6,), 24), random_words(rng, (6,))]

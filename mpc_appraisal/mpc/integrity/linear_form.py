@@ -72,7 +72,13 @@ def backward(forms: Sequence[LinearForm], cotangents: Sequence[np.ndarray], p: i
 
 def _size(values: torch.Tensor) -> int:
     """Return the largest absolute value of an int64 tensor."""
-    return max(int(values.max()), -int(values.min())) if values.numel() else 0
+    low, high = _bounds(values)
+    return max(high, -low)
+
+
+def _bounds(values: torch.Tensor) -> tuple[int, int]:
+    """Return the least and the largest number of an int64 tensor, or zeros where it has none."""
+    return tuple(map(int, torch.aminmax(values))) if values.numel() else (0, 0)
 
 
 def _array_index(index: Any) -> Any:
@@ -309,12 +315,13 @@ def _matrix_product(left: Any, right: Any) -> LinearForm:
     if not isinstance(other, torch.Tensor) or not form.dim() == other.dim() == 2 or left.shape[1] != right.shape[0]:
         raise refuse(f"a matrix product of {tuple(left.shape)} and {getattr(right, 'shape', right)!s:.40}")
     value, inner, shape = public(other, "@"), left.shape[1], (left.shape[0], right.shape[1])
-    function = functions.Matmul(value.numpy(), form is right)
+    bounds = _bounds(value)
+    function = functions.Matmul(value.numpy(), form is right, bounds)
     found = form._moved(
         function,
         shape,
         lambda c: ring_product(value, c) if form is right else ring_product(c, value),
-        form.largest * _size(value) * inner,
+        form.largest * max(bounds[1], -bounds[0]) * inner,
     )
     return found.low_bits(32) if other.dtype == torch.int32 else found  # The engine multiplies these mod 2^32.
 

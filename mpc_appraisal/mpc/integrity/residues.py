@@ -6,6 +6,7 @@
 
 In go uint64 arrays of numpy, and out come the same. A product of matrices is made of products of halves in float64.
 These halves are below 2^16, and a sum of at most INNER products stays below 2^52, so that float64 holds it exactly.
+A matrix of public integers is multiplied in digits by compiled loops, and else by its residues.
 Large arrays and odd p are left to the compiled loops of `compiled_prime_field` where `kernels` gives them, with the
 same results.
 """
@@ -132,6 +133,34 @@ def matrix_product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     if a.shape[0] < b.shape[1]:
         return _product(b.T, a.T, p).T
     return _product(a, b, p)
+
+
+def public_product(
+    factors: np.ndarray, bounds: tuple[int, int], values: np.ndarray, p: int, left: bool = True
+) -> np.ndarray:
+    """Return factors @ values mod p, (m, q) (q, n) -> (m, n), or values @ factors if not `left`.
+
+    Args:
+        factors: signed integers, int64, of any layout.
+        bounds: numbers of int64 between which the factors are.
+        values: numbers mod p.
+    """
+    if not left:
+        return public_product(factors.T, bounds, values.T, p).T
+    compiled = compiled_for(factors.size * values.shape[1], 1)
+    if compiled is None:
+        return matrix_product(residues(factors, p), values, p)
+    from mpc_appraisal.mpc.ring import compiled_rows
+
+    lowest, shape = min(0, bounds[0]), (len(factors), values.shape[1])
+    pairs = max(1, -(-(bounds[1] - lowest).bit_length() // (2 * compiled_rows.PART)))
+    turned = factors.T.flags.c_contiguous and not factors.flags.c_contiguous
+    rows, out = np.ascontiguousarray(factors.T if turned else factors), np.empty(shape[:: -1 if turned else 1], np.uint64)
+    loop = compiled_rows.transposed_times_mod if turned else compiled_rows.times_mod
+    loop(rows, np.uint64(lowest % (1 << 64)), pairs, np.ascontiguousarray(values.T), np.uint64(p), out)
+    out = out.T if turned else out
+    more = multiplied(summed(values, (0,), p, keepdims=True), np.uint64(lowest % p), p)  # lowest was subtracted
+    return added(out, more, p) if lowest else out
 
 
 def _product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:

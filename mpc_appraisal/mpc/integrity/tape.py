@@ -26,9 +26,9 @@ import numpy as np
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity.residues import (
     added,
-    matrix_product,
     multiplied,
     negated,
+    public_product,
     reduced,
     residues,
     sum_to_shape,
@@ -158,18 +158,17 @@ class Sum(Function):
 
 @dataclass(frozen=True)
 class Matmul(Function):
-    """a @ factors for signed integers (int64), or factors @ a if `left`; of two dimensions each."""
+    """a @ factors for signed integers (int64) within `bounds`, or factors @ a if `left`; of two dimensions each."""
 
     factors: np.ndarray
     left: bool
+    bounds: tuple[int, int]
 
     def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        factors = residues(self.factors, p)
-        return matrix_product(factors, inputs[0], p) if self.left else matrix_product(inputs[0], factors, p)
+        return public_product(self.factors, self.bounds, inputs[0], p, self.left)
 
     def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        turned = residues(self.factors, p).T
-        return [matrix_product(turned, cotangent, p) if self.left else matrix_product(cotangent, turned, p)]
+        return [public_product(self.factors.T, self.bounds, cotangent, p, self.left)]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Loops over matrices of whole numbers that numba compiles: combinations of rows mod p, and digits of numbers.
+"""Loops over matrices of whole numbers that numba compiles: combinations of rows mod p, products, digits of numbers.
 
-`prime_field.Field.combined` states the formula of a combination, and `integrity.exact_product` that of digits; both
-have the plain code. Numbers are uint64, or the two pieces of `pieces`. Sums of products are kept as the sums of their
-lower and upper 32 bits. A loop may be added, with plain code that gives the same numbers.
+`prime_field.Field.combined` states the formula of a combination, `integrity.residues` that of products mod p, and
+`integrity.exact_product` that of digits; all have the plain code. Numbers are uint64, or the two pieces of `pieces`.
+Sums of the products in a combination are kept as the sums of their lower and upper 32 bits. A loop may be added, with
+plain code that gives the same numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from mpc_appraisal.mpc.ring.compiled import loop
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 ROWS, COLUMNS = 16, 128  # So many rows and columns of a matrix are combined at once.
+PART = 21  # A matrix is multiplied mod p in digits of so many bits,
+TERMS = 1 << 12  # so that 64 bits hold a sum of so many products of a digit and a number below 2^31.
+BESIDE = 4  # Digits of so many rows are added to sums at once.
 inlined = nb.njit(inline="always")
 
 
@@ -129,6 +133,103 @@ def packed_combined_columns(values, upper, e, f, low, high):
                 h0 += s >> HALF
             low[c, i] += l0
             high[c, i] += h0
+
+
+# -- products mod p ------------------------------------------------------------------------------------------------
+@loop
+def _two_digits(values, lowest, shift, low, high):
+    """Write two digits of (values - lowest) >> shift."""
+    s, part, ones = np.uint64(shift), np.uint64(PART), np.uint64((1 << PART) - 1)
+    for q in range(len(values)):
+        v = (np.uint64(values[q]) - lowest) >> s
+        low[q] = v & ones
+        high[q] = (v >> part) & ones
+
+
+@inlined
+def _more(total, low, high, step, power, p):
+    """Return total + power (low + step high) mod p."""
+    return (total + (low % p + high % p * step % p) * power) % p
+
+
+@loop
+def times_mod(values, lowest, pairs, w, p, out):
+    """Write (values - lowest) @ w' mod p to out (n, k), for int64 values (n, d) and uint64 numbers w (k, d) mod p.
+
+    values - lowest is from 0 to 2^(2 PART pairs) - 1. Two digits and five columns are summed at a time, in registers.
+    """
+    (n, d), k, zero, step = values.shape, w.shape[0], np.uint64(0), np.uint64(1 << PART) % p
+    low, high, whole = np.empty(min(d, TERMS), np.uint64), np.empty(min(d, TERMS), np.uint64), k // 5 * 5
+    out[:] = 0
+    for i in range(n):
+        for start in range(0, d, TERMS):
+            end, power = min(d, start + TERMS), np.uint64(1)
+            for pair in range(pairs):
+                _two_digits(values[i, start:end], lowest, 2 * PART * pair, low, high)
+                for j in range(0, whole, 5):
+                    w0, w1, w2 = w[j, start:end], w[j + 1, start:end], w[j + 2, start:end]
+                    w3, w4 = w[j + 3, start:end], w[j + 4, start:end]
+                    a0, a1, a2, a3, a4 = zero, zero, zero, zero, zero
+                    b0, b1, b2, b3, b4 = zero, zero, zero, zero, zero
+                    for q in range(end - start):
+                        x, y = low[q] & LOW, high[q] & LOW
+                        a0 += x * (w0[q] & LOW)
+                        b0 += y * (w0[q] & LOW)
+                        a1 += x * (w1[q] & LOW)
+                        b1 += y * (w1[q] & LOW)
+                        a2 += x * (w2[q] & LOW)
+                        b2 += y * (w2[q] & LOW)
+                        a3 += x * (w3[q] & LOW)
+                        b3 += y * (w3[q] & LOW)
+                        a4 += x * (w4[q] & LOW)
+                        b4 += y * (w4[q] & LOW)
+                    out[i, j] = _more(out[i, j], a0, b0, step, power, p)
+                    out[i, j + 1] = _more(out[i, j + 1], a1, b1, step, power, p)
+                    out[i, j + 2] = _more(out[i, j + 2], a2, b2, step, power, p)
+                    out[i, j + 3] = _more(out[i, j + 3], a3, b3, step, power, p)
+                    out[i, j + 4] = _more(out[i, j + 4], a4, b4, step, power, p)
+                for j in range(whole, k):
+                    w0, a0, b0 = w[j, start:end], zero, zero
+                    for q in range(end - start):
+                        a0 += (low[q] & LOW) * (w0[q] & LOW)
+                        b0 += (high[q] & LOW) * (w0[q] & LOW)
+                    out[i, j] = _more(out[i, j], a0, b0, step, power, p)
+                power = power * step % p * step % p
+
+
+@loop
+def _add_rows(rows, factors, sums):
+    """Add four rows times their factors to sums."""
+    x0, x1, x2, x3 = rows[0], rows[1], rows[2], rows[3]
+    f0, f1, f2, f3 = factors[0] & LOW, factors[1] & LOW, factors[2] & LOW, factors[3] & LOW
+    for q in range(len(sums)):
+        sums[q] += (x0[q] & LOW) * f0 + (x1[q] & LOW) * f1 + (x2[q] & LOW) * f2 + (x3[q] & LOW) * f3
+
+
+@loop
+def transposed_times_mod(values, lowest, pairs, r, p, out):
+    """Write r @ (values - lowest) mod p to out (k, d), for int64 values (n, d) and numbers r (k, n); see `times_mod`."""
+    (n, d), k, step = values.shape, r.shape[0], np.uint64(1 << PART) % p
+    digits, factors = np.zeros((2, BESIDE, d), np.uint64), np.zeros(BESIDE, np.uint64)
+    sums = np.empty((2, k, d), np.uint64)
+    out[:] = 0
+    for start in range(0, n, TERMS):
+        end, power = min(n, start + TERMS), np.uint64(1)
+        for pair in range(pairs):
+            sums[:] = 0
+            for top in range(start, end, BESIDE):
+                there = min(BESIDE, end - top)
+                for i in range(there):
+                    _two_digits(values[top + i], lowest, 2 * PART * pair, digits[0, i], digits[1, i])
+                for j in range(k):
+                    factors[:] = 0  # of rows after the end
+                    factors[:there] = r[j, top : top + there]
+                    _add_rows(digits[0], factors, sums[0, j])
+                    _add_rows(digits[1], factors, sums[1, j])
+            for j in range(k):
+                for q in range(d):
+                    out[j, q] = _more(out[j, q], sums[0, j, q], sums[1, j, q], step, power, p)
+            power = power * step % p * step % p
 
 
 # -- digits --------------------------------------------------------------------------------------------------------
