@@ -53,7 +53,7 @@ from mpc_appraisal.methods import (
 )
 from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.base import LinearModel, check_l2
-from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, stated_model
+from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, own_l2, stated_model
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import FITS
 from mpc_appraisal.mpc.net.launch import Emit
@@ -62,6 +62,7 @@ from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
 CONTROLS = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
+L2 = 1e-2  # where neither the caller nor an estimator states one
 SESSIONS = {"plain": Plain, "spawn": Spawn}
 RELEASES = {"value": Value, "bit": Bit}
 
@@ -75,7 +76,7 @@ def appraise(
     model: LinearModel | str | Any = None,
     method: str | Appraiser | Sequence[str | Appraiser] = "influence",
     session: str | Session = "spawn",
-    l2: float = 1e-2,
+    l2: float | None = None,
     seed: int = 0,
     release: str | Release = "value",
     threshold: float | Mapping[str, float] | None = None,
@@ -105,7 +106,8 @@ def appraise(
             'influence_error' stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`.
         session: 'spawn' runs three processes here, 'plain' computes in the clear (the baseline), and a session object
             does what it states. With a `Join` this organisation's own side alone is given.
-        l2: The public weight of the squared norm of the weights in the objective.
+        l2: The public weight of the squared norm of the weights in the objective. None takes that of an estimator of
+            scikit-learn, and else, and with a `Join`, 0.01.
         seed: The public seed of public choices, such as batches.
         release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
         threshold: The model owner's least value worth buying, where a bit is released, or one value by method's name.
@@ -132,7 +134,8 @@ def appraise(
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
     """
-    methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
+    methods, seed, release = as_methods(method), check_seed(seed), as_release(release)
+    l2 = None if l2 is None else check_l2(l2)
     baseline_methods = as_baselines(baselines, seed)
     if isinstance(session, Join) != (controls is not None):
         raise InputError("controls", controls, CONTROLS)
@@ -143,6 +146,8 @@ def appraise(
     named = names_of_classes((train, test), target) if kind.target == CLASSES else None
     own = {"train": train, "test": test}
     parts = {key: own_data(each, key, kind, recipe, target, named) for key, each in own.items()}
+    if l2 is None:
+        l2 = own_l2(given, parts["train"]) if is_estimator(given) and not isinstance(session, Join) else L2
     seller = DataOwnerInput(candidates_of(data, kind, recipe, target), controls, resolution=resolution)
 
     def emit(event: dict[str, Any]) -> None:

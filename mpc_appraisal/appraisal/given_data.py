@@ -76,6 +76,7 @@ def _of_frame(
     if columns.count(target) != 1:
         raise InputError(name, f"a DataFrame with the columns {listed(columns)}", f"one column {target!r}, the target")
     x, y = frame.drop(columns=[target]), frame[target]
+    _refuse_gaps_and_texts(x, y, name, target)
     if class_names is None and kind.target == CLASSES:
         class_names = names_of_classes([frame], target)
     if class_names is not None:
@@ -84,6 +85,21 @@ def _of_frame(
             raise InputError(name, f"{target} {strange[0]!r}", f"one of {listed(class_names)}")
         y = [place[each] for each in y]
     return Dataset.of(x, y, name=name, columns=columns_of(x, name), class_names=class_names, target=kind.target)
+
+
+def _refuse_gaps_and_texts(x: Any, y: Any, name: str, target: str) -> None:
+    """Raise InputError, under `name`, for a target that is missing in a row, and for a column that is not of numbers.
+
+    Rows are counted from 0 in their order, whatever the index of the DataFrame says.
+    """
+    if (missing := y.isna()).any():
+        found = f"no value of {target!r} in {int(missing.sum())} of {len(y)} rows, the first in row {missing.argmax()}"
+        raise InputError(name, found, "a label or number in every row: leave these rows out")
+    if strange := [column for column in x.columns if x[column].dtype.kind not in "biuf"]:
+        kinds = ", ".join(f"{column!r} of {x[column].dtype}" for column in strange[:3])
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        expected = "columns of numbers; a recipe (`mpc-appraisal recipe infer`) makes features of texts and blanks"
+        raise InputError(name, f"a DataFrame with the columns {kinds}{more}", expected)
 
 
 def names_of_classes(frames: Iterable[Any], target: str | None) -> tuple[str, ...] | None:

@@ -44,6 +44,7 @@ OWN = (
     "session.in_the_clear",
     "session.data_owner_address",
     "data.root",
+    "data.alike",  # a default of scenario.labels, which is public
     "features.path",
     "resume",
     "overwrite",
@@ -53,6 +54,10 @@ OWN = (
 )
 
 FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)  # where Hydra says which object it could not build
+
+# The default of scenario.labels before data sets stated their own. Between organisations, who read files and no data
+# set, it stays in the digest, so that ledgers know their questions.
+FIRST_LABELS = (1, 7)
 
 # The keys of `attack` that are paths of files.
 ATTACK_FILES = ("folder", "answer")
@@ -89,6 +94,9 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
     flat |= {"recipe": recipe.digest} if recipe else {}
     if recipe is None:  # a configuration without a recipe has the digest that it had before there were recipes
         flat.pop("recipe", None)
+    default = "labels" in cfg.scenario and OmegaConf.is_interpolation(cfg.scenario, "labels")
+    if default and str(cfg.session.get(TARGET)).endswith("Join"):
+        flat["scenario.labels"] = list(FIRST_LABELS)
     if overlap_of(cfg) is None:  # the same holds for a configuration without a count of shared items
         flat = {key: value for key, value in flat.items() if key not in OVERLAP}
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import OVERLAP, absolute, check_sections, with_one_integrity, without_added
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import refuse_unfit
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data.resolution import AUTO
@@ -41,6 +42,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     config = without_added(with_one_integrity(stable(OmegaConf.to_container(kept, resolve=True))))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)
+    refuse_unfit(config)
+    config["data"].pop("alike", None)  # a default of scenario.labels, which stands here too
     if config["party"].get("resolution") == AUTO:
         config["party"].pop("resolution")
     if config.get("recipe") is None:  # jobs that finished before there were recipes keep their keys

@@ -59,6 +59,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
+from mpc_appraisal.data.scaling import out_of_scale as scale_caveat
 from mpc_appraisal.methods import Appraiser, LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
 from mpc_appraisal.methods.preflight.decision import advice
@@ -77,6 +78,9 @@ from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
+STANDARDISE = (
+    "standardise them by standardise.mean and standardise.scale, or by a recipe (`mpc-appraisal recipe infer`)."
+)
 # Keys of `party` that mean something only between organisations, with their defaults.
 BETWEEN = {
     "salt": None,
@@ -147,6 +151,7 @@ def appraise_config(
     folder: Path,
     found: Callable[[Preflight], None] = lambda preflight: None,
     attacked: Callable[[Attacked], None] = lambda attacked: None,
+    out_of_scale: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Run the appraisal that the configuration describes, and return its records.
 
@@ -156,6 +161,7 @@ def appraise_config(
         folder: The run's folder, for files that are needed before it ends.
         found: A function that takes the pre-flight, where this process makes one. Only the model owner's does.
         attacked: A function that takes what attacks recovered, where attacks were chosen.
+        out_of_scale: A function that takes the sentence on the model owner's features that are far larger than others.
 
     Raises:
         InputError: A key or an input does not fit.
@@ -173,6 +179,13 @@ def appraise_config(
     def checked(own: OwnInput, given: bool = False) -> OwnInput:
         if isinstance(own, ModelOwnerInput) and given:
             check_given(own, plan)
+        if (
+            isinstance(own, ModelOwnerInput)
+            and own.train is not None
+            and (text := scale_caveat(own.train, STANDARDISE))
+        ):
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+            out_of_scale(text)
         if isinstance(own, ModelOwnerInput) and preflight:
             emit({"state": "pre-flight: checking the methods on the model owner's own rows"})
         if isinstance(own, ModelOwnerInput) and preflight and (made := look(own, plan, folder)) is not None:
@@ -304,8 +317,9 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
         return _learning(cfg, folder, key, settings)
     made: list[Preflight] = []
     attacked: list[Attacked] = []
+    caveats: list[str] = []
     with progress(is_quiet(cfg)) as emit:
-        result = appraise_config(cfg, emit, folder, made.append, attacked.append)
+        result = appraise_config(cfg, emit, folder, made.append, attacked.append, caveats.append)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return
@@ -316,6 +330,7 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     for each in attacked:
         each.write(folder)
     said = advice(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else NO_ADVICE
+    said = replace(said, scale=next(iter(caveats), None))
     write_cards(result, folder, said)
     write_report(result, folder, said, card_stems(result), attacked[0] if attacked else None)
     if key is not None:

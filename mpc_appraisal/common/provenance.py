@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 
@@ -50,6 +52,17 @@ def revision() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def refuse_unfit(config: Any, key: str = "") -> None:
+    """Raise InputError, under its full key, for a value of a configuration that JSON does not have, such as nan."""
+    inside = config.items() if isinstance(config, Mapping) else ()
+    inside = enumerate(config) if isinstance(config, (list, tuple)) else inside
+    for name, value in inside:
+        refuse_unfit(value, f"{key}.{name}" if key else str(name))
+    fits = config is None or isinstance(config, (Mapping, list, tuple, str, int))
+    if not fits and not (isinstance(config, float) and math.isfinite(config)):
+        raise InputError(key, config, "a finite number, a text, true, false, null, or a list or dictionary of these")
+
+
 def config_hash(config: Mapping) -> str:
     """Return the first 16 hex digits of the SHA-256 of a public configuration.
 
@@ -58,5 +71,6 @@ def config_hash(config: Mapping) -> str:
     try:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
+        refuse_unfit(config)
         raise InputError("config", str(error), "numbers, texts, lists and dictionaries") from None
     return hashlib.sha256(text.encode()).hexdigest()[:16]

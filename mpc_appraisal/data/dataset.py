@@ -88,9 +88,15 @@ class Dataset:
             first = int(bad.nonzero()[0])
             raise InputError(
                 name,
-                f"{int(bad.sum())} values of x that are NaN or infinite, the first in row {first}",
+                f"{int(bad.sum())} values of x that are NaN or infinite, the first in row {first}{self._column(first)}",
                 "finite numbers only",
             )
+
+    def _column(self, row: int) -> str:
+        """Return the name of the column of the first number of a row that is not finite, in words; '' without names."""
+        column = int((~torch.isfinite(self.x[row])).nonzero()[0])
+        named = isinstance(self.columns, tuple) and column < len(self.columns)
+        return f" and column {self.columns[column]!r}" if named else ""
 
     def _check_labels(self) -> None:
         if self.numeric:

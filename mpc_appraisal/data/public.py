@@ -40,11 +40,13 @@ class DataSource(ABC):
         classes: the number of classes.
         train_size: the default size, for scenarios, of the model owner's training set (rows, a fraction, or the rows of
             each class). The loader itself does not use it.
+        alike: the two classes that the scenario label_noise swaps by default. The loader does not use them.
     """
 
     name: str
     classes: int
     train_size: TrainSize
+    alike: Sequence[int] = (0, 1)
 
     @abstractmethod
     def load(self) -> tuple[Dataset, Dataset]:
@@ -60,8 +62,8 @@ class Digits(DataSource):
 
     name, classes = "digits", 10
 
-    def __init__(self, train_size: TrainSize = 150) -> None:
-        self.train_size = train_size
+    def __init__(self, train_size: TrainSize = 150, alike: Sequence[int] = (1, 7)) -> None:
+        self.train_size, self.alike = train_size, alike
 
     def load(self) -> tuple[Dataset, Dataset]:
         from sklearn.datasets import load_digits
@@ -91,8 +93,8 @@ class Mnist(DataSource):
         "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     }
 
-    def __init__(self, root: str | None = None, train_size: TrainSize = 600) -> None:
-        self.root, self.train_size = root, train_size
+    def __init__(self, root: str | None = None, train_size: TrainSize = 600, alike: Sequence[int] = (1, 7)) -> None:
+        self.root, self.train_size, self.alike = root, train_size, alike
 
     def load(self) -> tuple[Dataset, Dataset]:
         folder = _folder(self.root, self.name)
@@ -135,8 +137,13 @@ class Cifar10(DataSource):
     files = tuple(f"data_batch_{i}.bin" for i in range(1, 6)) + ("test_batch.bin",)
 
     def __init__(
-        self, root: str | None = None, labels: Sequence[int] = (0, 1), train_size: TrainSize = (200, 20)
+        self,
+        root: str | None = None,
+        labels: Sequence[int] = (0, 1),
+        train_size: TrainSize = (200, 20),
+        alike: Sequence[int] = (0, 1),
     ) -> None:
+        self.alike = alike
         self.root, self.labels, self.train_size = root, as_list("labels", labels, LABELS), train_size
         self.classes = len(self.labels)
         known = {label for label in self.labels if is_integer(label, Integral) and 0 <= label < 10}

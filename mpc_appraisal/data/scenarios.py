@@ -100,35 +100,37 @@ class Clean(Scenario):
 class LabelNoise(Scenario):
     """Turn each label of two classes into the other one with probability p / candidates, p = 1 .. candidates.
 
-    labels: the two classes, by default 1 and 7 of MNIST, which look alike. include_clean: whether there is one more
-    candidate set, with p = 0. The level is p / candidates. The rows that D_tr leaves are shared out equally (MNIST:
-    5,940 each), and a remainder is left over.
+    labels: the two classes, by default 1 and 7 of MNIST, which look alike; None takes these where there are as many
+    classes, and else 0 and 1. include_clean: whether there is one more candidate set, with p = 0. The level is
+    p / candidates. The rows that D_tr leaves are shared out equally (MNIST: 5,940 each), and a remainder is left over.
     """
 
     def __init__(
         self,
         train_size: TrainSize = 600,
         candidates: int = 10,
-        labels: Sequence[int] = (1, 7),
+        labels: Sequence[int] | None = (1, 7),
         include_clean: bool = False,
         size: int | None = None,
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.labels, self.include_clean = as_list("labels", labels, "two different labels"), include_clean
-        if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
+        self.include_clean = include_clean
+        self.labels = None if labels is None else as_list("labels", labels, "two different labels")
+        if labels is not None and (len(self.labels) != 2 or self.labels[0] == self.labels[1]):
             raise InputError("labels", list(self.labels), "two different labels")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         _refuse_numbers("label_noise", train)
-        if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in self.labels):
+        labels = self.labels or ((1, 7) if train.classes > 7 else (0, 1))
+        if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in labels):
             raise InputError(
                 "labels",
-                list(self.labels),
+                list(labels),
                 f"two different labels in 0 .. {train.classes - 1}, for {train.name} has {train.classes} classes",
             )
         own, levels, parts = _levels(self, train, self.include_clean, seed)
-        one, other = self.labels
+        one, other = labels
         candidates = []
         for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
             flip = torch.from_numpy(_stream(seed, CORRUPT, p).random(part.rows) < level)

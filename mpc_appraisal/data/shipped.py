@@ -11,6 +11,8 @@ published results rest on them. A further table of scikit-learn is a class here 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mpc_appraisal.data.dataset import Dataset
@@ -65,8 +67,8 @@ class BreastCancer(ShippedTable):
 
     name, classes, rows = "breast_cancer", 2, 419
 
-    def __init__(self, train_size: TrainSize = 60) -> None:
-        self.train_size = train_size
+    def __init__(self, train_size: TrainSize = 60, alike: Sequence[int] = (0, 1)) -> None:
+        self.train_size, self.alike = train_size, alike
 
 
 class Wine(ShippedTable):
@@ -74,5 +76,5 @@ class Wine(ShippedTable):
 
     name, classes, rows = "wine", 3, 128
 
-    def __init__(self, train_size: TrainSize = 40) -> None:
-        self.train_size = train_size
+    def __init__(self, train_size: TrainSize = 40, alike: Sequence[int] = (0, 1)) -> None:
+        self.train_size, self.alike = train_size, alike

@@ -57,7 +57,10 @@ def kind_of(estimator: Any, name: str = "model", labels: int | None = None) -> t
     """
     kind = type(estimator).__name__
     if kind not in KNOWN:
-        raise InputError(name, f"scikit-learn's {kind}", f"one of scikit-learn's {', '.join(KNOWN)}")
+        expected = f"one of scikit-learn's {', '.join(KNOWN)}"
+        if kind in ("Pipeline", "GridSearchCV", "RandomizedSearchCV"):
+            expected += f"; of a {kind} state its last estimator, and rows that its earlier steps have transformed"
+        raise InputError(name, f"scikit-learn's {kind}", expected)
     if kind != "LogisticRegression":
         return LinearRegression
     found = len(estimator.classes_) if is_fitted(estimator) else labels
@@ -137,6 +140,16 @@ def from_estimator(
     if not math.isclose(l2, stated, rel_tol=ALIKE, abs_tol=0.0):
         raise InputError(name, f"an estimator whose l2 is {l2!r} by our convention", f"l2={l2!r} (now {stated!r})")
     return kind(torch.from_numpy(theta.copy()), float(stated))
+
+
+def own_l2(estimator: Any, train: Dataset | None, name: str = "model") -> float:
+    """Return the l2 of our objective that is the estimator's own regularisation on these training rows.
+
+    Raises InputError, under `name`, for an estimator or a setting that is not known.
+    """
+    kind_of(estimator, name)
+    _refuse_settings(estimator, name)
+    return _l2(estimator, train, name)
 
 
 def _l2(estimator: Any, train: Dataset | None, name: str) -> float:

@@ -37,12 +37,14 @@ class Advice:
         trust: By method: "trusted", "doubtful" or "inverted".
         caveats: Sentences on methods that are not trusted or could not be checked, and on what would help.
         tables: The pre-flight's own tables.
+        scale: A sentence on features that are far larger than others; None where there are none.
     """
 
     verdicts: Mapping[tuple[str, str], Recommendation] = field(default_factory=dict)
     trust: Mapping[str, str] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    scale: str | None = None
 
     def of(self, candidate: str) -> dict[str, Recommendation]:
         """Return the verdicts on one candidate, by method."""

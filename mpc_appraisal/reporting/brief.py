@@ -119,6 +119,8 @@ def _facts(result: RunRecords, advice: Advice) -> list[tuple[str, str]]:
     private = [record for record in result if record.session != "plain"]
     facts = [("In short", _headline(result))]
     facts += [("Advice", _advised(advice))] if advice.trust else []
+    if advice.scale:
+        facts.append(("Caveat", textwrap.shorten(shown(advice.scale, 400), 2 * WIDTH - 3 * LABEL, placeholder=" …")))
     if counts := {record.candidate: record.overlap for record in result if record.overlap is not None}:
         found = [f"{count_in_words(one)} {one['what']} of {_short(name)}" for name, one in counts.items()]
         facts.append(("Overlap", f"The model owner has already {_and(found)}."))

@@ -171,8 +171,8 @@ def _decided(records: list[Record], advice: Advice) -> list[Section]:
         )
         for method, one in verdicts.items()
     ]
-    facts += [("caveat", shown(text, 4 * TEXT)) for text in advice.caveats]
-    return [Section("The decision", tuple(answers), tuple(facts))] if answers else []
+    facts += [("caveat", shown(text, 4 * TEXT)) for text in (advice.scale, *advice.caveats) if text]
+    return [Section("The decision", tuple(answers), tuple(facts))] if answers or advice.scale else []
 
 
 def _subtitle(records: list[Record]) -> str:

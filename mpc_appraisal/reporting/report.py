@@ -14,6 +14,7 @@ from pathlib import Path
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.brief import WIDTH, brief
+from mpc_appraisal.reporting.fitting import bands, printed
 from mpc_appraisal.reporting.learning_report import attacks_table
 from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
 from mpc_appraisal.reporting.measured_tables import TITLE as MEASURED_TITLE
@@ -77,13 +78,19 @@ def _tables(result: Result, advice: Advice) -> list[Table]:
 
 
 def print_table(table: Table, console) -> None:
-    """Print one table and its notes on a rich console, or add it to a `TableCollector`."""
+    """Print one table and its notes on a rich console, or add it to a `TableCollector`.
+
+    A table that is wider than the console goes on below, in bands of columns.
+    """
     if isinstance(console, TableCollector):
         console.tables.append(table)
         return
     from rich.text import Text
 
-    console.print(_rich_table(table) if table.rows else Text(table.title, style="bold"))
+    for k, band in enumerate(bands(table, console.width) if table.rows else (table,)):
+        console.print(Text("\n" * (k > 0) + band.title, style="bold"))
+        if band.rows:
+            console.print(printed(band))
     for note in table.notes:
         console.print(Text(note, style="dim"))
 
@@ -140,25 +147,3 @@ def caption(name: str, result: Result) -> str:
     if name == "values" and any(yes_or_no(result.of(method)) for method in result.methods):
         text += " Squares: yes or no, where that was opened and no value."
     return text
-
-
-def _rich_table(table: Table):
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, side in zip(table.header, table.align, strict=True):
-        right = side == "r"  # numbers stay whole and their headers break; names keep room on a narrow terminal
-        header = header.replace(" ", "\n") if right else header
-        shown.add_column(
-            header,
-            justify="right" if right else "left",
-            no_wrap=right,
-            overflow="fold",
-            min_width=None if right or header == "answer" else 12,
-        )
-    for i, row in enumerate(table.rows):
-        last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]
-        shown.add_row(*map(Text, row), end_section=last and table.header[0] == "method" and len(table.header) > 5)
-    return shown

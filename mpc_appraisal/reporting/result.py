@@ -124,7 +124,7 @@ class Result(RunRecords):
 
         The folder is created if it is not there. Raises InputError where it has records already, unless `overwrite`.
         """
-        path = Path(folder, RECORDS)
+        path = _folder(folder) / RECORDS
         if path.exists() and not overwrite:
             raise InputError("folder", str(folder), f"a folder without {RECORDS}, or overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,7 @@ class Result(RunRecords):
         from mpc_appraisal.reporting.card import card_stems, write_cards
         from mpc_appraisal.reporting.report import write_report
 
+        folder = _folder(folder)
         write_cards(self, folder)
         write_report(self, folder, cards=card_stems(self))
         return Path(folder, "report.html")
@@ -159,3 +160,12 @@ class Result(RunRecords):
 
     def __str__(self) -> str:
         return plain_text(self)
+
+
+def _folder(stated: str | Path) -> Path:
+    """Return the path of a folder. Raises InputError where it is, or leads through, something else than a folder."""
+    folder = Path(stated)
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError("folder", str(stated), f"a folder, and {place} is a file")
+    return folder

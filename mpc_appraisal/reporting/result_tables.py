@@ -102,9 +102,8 @@ def decision_tables(advice: Advice) -> tuple[list[Table], list[Table]]:
         (candidate, method, one.word, number(one.threshold, 3), one.sentence)
         for (method, candidate), one in advice.verdicts.items()
     ]
-    trust = Table(
-        "What the pre-flight says", ("method", "on this model"), "ll", list(advice.trust.items()), advice.caveats
-    )
+    found = [*advice.trust.items(), *([("features", advice.scale)] if advice.scale else [])]
+    trust = Table("What the pre-flight says", ("method", "on this model"), "ll", found, advice.caveats)
     if len(rows) <= MOST_SENTENCES:
         return [Table("Decision", header, "lllrl", rows, (SECRET,)), trust], list(advice.tables)
     methods = list(dict.fromkeys(method for method, _ in advice.verdicts))

@@ -112,7 +112,7 @@ def mark(folder: Path) -> dict[str, Any]:
 def run_folders(folders: Sequence[str | Path]) -> list[RunFolder]:
     """Return all runs in `folders`, each folder's in the order of their names, with numbers by size.
 
-    Raises InputError for a folder that is none, for the same folder twice, and where there is no run in any of them.
+    Raises InputError for a folder that is none, for the same folder twice, and for one without a run.
     """
     if not folders:
         raise InputError("folders", "nothing", "one or more folders of runs or sweeps")
@@ -125,9 +125,9 @@ def run_folders(folders: Sequence[str | Path]) -> list[RunFolder]:
             raise InputError("folder", str(stated), "each folder once")
         places = {path.parent for path in (*root.rglob(RECORDS), *root.rglob(FAILURE))}
         places |= {path.parent.parent for path in root.rglob(f"{HYDRA}/overrides.yaml")}
+        if not places:
+            raise InputError("folder", str(stated), f"a folder with {RECORDS} in it or below it")
         found += [_run_folder(str(stated), root, place) for place in sorted(places, key=lambda p: _order(root, p))]
-    if not found:
-        raise InputError("folder", ", ".join(map(str, folders)), f"a folder with {RECORDS} in it or below it")
     return found
 
 

@@ -24,6 +24,7 @@ MARKS = "osD^vPX*"
 MOST = len(COLOURS)  # curves of one panel; a figure of more could not be read
 MOST_PANELS = 6
 MOST_LINES = 24
+LINE = 0.2  # inches that a line of a legend takes
 
 
 def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequence[str] = ()) -> Figure | None:
@@ -76,7 +77,9 @@ def levels_figure(levels: DataFrame, names: Sequence[str], baselines: Sequence[s
         return None
     columns = min(2, len(methods))
     rows = -(-len(methods) // columns)
-    figure = Figure(figsize=(max(5.0, 3.8 * columns), 2.9 * rows + 0.5), layout="constrained")
+    conditions = min(MOST, len(levels[list(names)].drop_duplicates())) if names else 0
+    legend = LINE * len(names) * -(-conditions // 2)
+    figure = Figure(figsize=(max(5.0, 3.8 * columns), 2.9 * rows + 0.5 + legend), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, method in zip(axes, methods, strict=False):

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import mpc_appraisal
 from mpc_appraisal import (
@@ -90,11 +92,58 @@ def test_a_fitted_estimator_takes_the_models_place():
     assert value(target="kind", model=fitted, **frames) == pytest.approx(value(), rel=1e-4)
 
 
+def test_the_index_of_a_frame_and_the_type_of_its_labels_change_nothing():
+    plain = value()
+    frames = {name: frame(name, words=True) for name in PARTS}
+    frames["train"].index = [f"row {k}" for k in range(80)]
+    frames["seller"].index = range(80, 0, -1)
+    frames["test"] = frames["test"].astype({"kind": "category"})
+    assert value(target="kind", **frames) == pytest.approx(plain, rel=1e-9)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_an_estimators_own_l2_holds_where_the_caller_states_none(fitted):
+    estimator = LogisticRegression(C=0.5, fit_intercept=False, tol=1e-12, max_iter=10_000)
+    x, y = ARRAYS["train"]
+    given = estimator.fit(np.c_[x, np.ones(len(x))], y) if fitted else estimator
+    assert value(model=given) == pytest.approx(value(l2=1 / (2 * 0.5 * len(x))), rel=1e-4)
+    with pytest.raises(
+        InputError, match="^model: got an estimator whose l2 is 0.0125 .*; expected l2=0.0125 .now 0.01."
+    ):
+        value(model=given, l2=1e-2)
+
+
+@pytest.mark.parametrize("act", ["save", "report"])
+def test_a_file_in_the_place_of_a_folder_is_named(act, tmp_path):
+    (tmp_path / "taken").write_text("x")
+    result = appraise({"seller": ARRAYS["seller"]}, train=ARRAYS["train"], test=ARRAYS["test"], session="plain")
+    for place in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(InputError, match=r"^folder: got .*taken.*; expected a folder, and .*taken is a file"):
+            getattr(result, act)(place)
+    assert (tmp_path / "taken").read_text() == "x"
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"train": frame("train")}, "^train: got a DataFrame with the columns .*expected target=..."),
         ({"train": frame("train"), "target": "sort"}, "^train: got .*expected one column 'sort', the target"),
+        (
+            {"train": frame("train").assign(kind=[np.nan, *Y[81:160]]), "target": "kind"},
+            "^train: got no value of 'kind' in 1 of 80 rows, the first in row 0; expected a label",
+        ),
+        (
+            {"train": frame("train").assign(b=["x"] * 80), "target": "kind"},
+            "^train: got a DataFrame with the columns 'b' of (object|str); expected columns of numbers; a recipe",
+        ),
+        (
+            {"train": frame("train").assign(c=[*X[80:82, 2], np.nan, *X[83:160, 2]]), "target": "kind"},
+            "^train: got 1 values of x that are NaN or infinite, the first in row 2 and column 'c'; expected finite",
+        ),
+        (
+            {"model": make_pipeline(StandardScaler(), LogisticRegression())},
+            "^model: got scikit-learn's Pipeline; .*steps",
+        ),
         ({"test": None}, "^test: "),
         ({"train": None}, "^train: "),
         ({"l2": -1}, "^l2: "),

@@ -18,10 +18,12 @@ from processes import run_app
 from mpc_appraisal.cli import front
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
 from mpc_appraisal.cli.commands.completion import main as completion
+from mpc_appraisal.cli.config import public_part
 from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.cli.inputs import built_in_market
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
+LINEAR = "mpc_appraisal.models.linear_regression.fit"
 FOLDER = Path(import_module("mpc_appraisal.cli.commands").__file__).parent
 
 
@@ -145,6 +147,29 @@ def test_an_error_of_a_scenario_names_the_key(word, name):
     with initialize_config_dir(str(CONF), version_base=None), pytest.raises(InputError) as found:
         built_in_market(compose("config", overrides=["data=wine", "scenario.labels=[0,1]", word]))
     assert found.value.name == name
+
+
+@pytest.mark.parametrize(
+    ("data", "classes", "swapped"),
+    [("digits", 10, [1, 7]), ("wine", 3, [0, 1]), ("breast_cancer", 2, [0, 1]), ("diabetes", 1, None)],
+)
+def test_a_built_in_data_set_is_all_that_a_run_has_to_be_told(data, classes, swapped):
+    with initialize_config_dir(str(CONF), version_base=None):
+        cfg = compose("config", overrides=[f"data={data}"])
+    market = built_in_market(cfg)
+    assert market.train.classes == classes and len(market.candidates) == 10
+    assert market.train.numeric == (swapped is None) == (cfg.model._target_ == LINEAR)
+    assert cfg.scenario.get("labels") == swapped
+    public = public_part(cfg)
+    assert not [key for key in public if "alike" in key] and public.get("scenario.labels") == swapped
+
+
+def test_what_is_stated_beside_a_data_set_of_numbers_takes_the_place_of_its_defaults():
+    with initialize_config_dir(str(CONF), version_base=None):
+        cfg = compose("config", overrides=["scenario=clean", "data=diabetes"])
+        other = compose("config", overrides=["data=digits", "data.alike=[3,8]"])
+    assert [candidate.level for candidate in built_in_market(cfg).candidates] == [0.0] * 10
+    assert other.scenario.labels == [3, 8]
 
 
 def test_a_misspelt_key_ends_the_process_with_status_2_and_one_line(tmp_path):

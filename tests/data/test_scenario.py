@@ -261,10 +261,9 @@ def test_every_config_makes_a_market(name, data):
             "scenario": OmegaConf.load(CONF / "scenario" / f"{name}.yaml"),
         }
     )
+    config.data.pop("defaults", None)  # Hydra's, which chooses other scenarios and models
     classes = instantiate(config.data).classes
     train = numbered(20_000, classes)
-    if name == "label_noise" and classes < 8:
-        config.scenario.labels = [0, 1]
     scenario = instantiate(config.scenario)
     refused = {
         "label_noise": train.numeric and "numeric target",
@@ -279,3 +278,11 @@ def test_every_config_makes_a_market(name, data):
     size = config.data.train_size
     assert market.train.rows == (size if isinstance(size, int) else sum(size))
     assert len(market.candidates) == config.scenario.candidates
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(10, (1, 7)), (8, (1, 7)), (7, (0, 1)), (2, (0, 1))])
+def test_label_noise_without_labels_swaps_two_classes_that_the_data_have(classes, labels):
+    train = numbered(2_000, classes)
+    market = LabelNoise(100, candidates=2, labels=None).build(train, train, 0)
+    stated = LabelNoise(100, candidates=2, labels=labels).build(train, train, 0)
+    assert [c.data.y.tolist() for c in market.candidates] == [c.data.y.tolist() for c in stated.candidates]

@@ -42,7 +42,7 @@ class Unsolved(Influence):
     name = "unsolved"
 
     def prepare(self, model, train, test):
-        raise AppraisalError("it was not solved")
+        raise AppraisalError("it was not solved: appraisal.damping 0 is too small")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_values_all_alike_are_doubtful(found):
 
 
 def test_a_method_that_fails_is_skipped_with_its_reason(found):
-    assert found.skipped == (("unsolved", "it was not solved"),)
+    assert found.skipped == (("unsolved", "it was not solved: damping 0 is too small"),)
     assert any("unsolved could not be checked: it was not solved" in text for text in found.warnings())
 
 

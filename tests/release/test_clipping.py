@@ -73,5 +73,5 @@ def test_a_clipped_direction_keeps_its_spread_and_its_values(size):
     gradient = normal(20, 5, seed=3)
     gradient -= gradient.mean(1, keepdim=True)  # as every sum of x (p - y)' is
     assert (out * gradient).sum() == pytest.approx(factor * (v * gradient).sum().item(), rel=1e-3)
-    with pytest.raises(InputError, match="release.direction_spread: got 0"):
+    with pytest.raises(InputError, match="release.spread: got 0"):
         clip_direction(v, 0)

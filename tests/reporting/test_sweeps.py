@@ -149,6 +149,7 @@ def test_several_folders_and_bad_ones(root, tmp_path):
         ((root, root / "."), "each folder once"),
         ((tmp_path / "none",), "a folder of runs"),
         ((root / "0" / ".hydra",), "records.jsonl"),
+        ((root, root / "0" / ".hydra"), r"\.hydra; expected a folder with records.jsonl"),
     ):
         with pytest.raises(InputError, match=words):
             mpc_appraisal.load(*folders)

@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from mpc_appraisal.cli.config import compose, in_full, instantiate
-    from mpc_appraisal.cli.console import terminal
+    from mpc_appraisal.cli.console import say, terminal
     from mpc_appraisal.cli.public_sizes import check_row_norm
     from mpc_appraisal.reporting.report import print_table
 
@@ -179,10 +179,10 @@ def main(arguments: Sequence[str]) -> None:
         found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto, integrity)
     print_table(found, terminal())
     if not bound and bounded(engine) and model.link.exponential:
-        print(
+        say(
             f"It is assumed that logits are within {DEFAULT_BOUND:g} before training. A run derives the bound from "
             "norms, or takes session.logit_bound."
         )
     if auto:
-        print(f"It is assumed that rows are no longer than {facts.row_norm:.3g}, the root of their number of features.")
+        say(f"It is assumed that rows are no longer than {facts.row_norm:.3g}, the root of their number of features.")
     print(f"mpc_appraisal {versions()['mpc_appraisal']}")

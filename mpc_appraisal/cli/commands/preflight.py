@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     from mpc_appraisal.cli.config import in_full
-    from mpc_appraisal.cli.console import terminal
+    from mpc_appraisal.cli.console import say, terminal
     from mpc_appraisal.reporting.report import print_table
 
     torch.set_num_threads(1)  # as each party runs
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     for table in found.tables():
         print_table(table, terminal())
     for sentence in found.warnings():
-        print(f"warning: {sentence}")
+        say(f"warning: {sentence}")
     if "out" in own:
         Path(own["out"]).write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
     if not found.trusted:

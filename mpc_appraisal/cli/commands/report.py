@@ -103,8 +103,10 @@ def compare(folders: Sequence[str], out: Path) -> None:
 
 
 def _end(sentences: Sequence[str], page: Path) -> None:
+    from mpc_appraisal.cli.console import say
+
     for sentence in sentences:
-        print(sentence)
+        say(sentence)
     print(f"report: {os.path.relpath(page)}")
 
 

@@ -22,6 +22,7 @@ change; `glance` has to raise no AppraisalError, because it must stop no run.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -113,7 +114,8 @@ def preflight(
     drawn = {"seed": seed, "seeds": seeds, "parts": parts, "corruption": corruption}
     more = {"classes": classes, "search": search, "quick": quick, "model": model}
     with reworded(in_words_of_preflight):
-        return checked(train, test, methods, l2, fit, **drawn, **more)
+        found = checked(train, test, methods, l2, fit, **drawn, **more)
+    return replace(found, skipped=tuple((name, in_words_of_preflight(why)) for name, why in found.skipped))
 
 
 def checked(

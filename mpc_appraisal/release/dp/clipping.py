@@ -105,7 +105,7 @@ def spread(direction: torch.Tensor) -> float:
     return max(torch.linalg.vector_norm(columns - column, dim=1).max().item() for column in columns)
 
 
-def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.direction_spread") -> torch.Tensor:
+def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.spread") -> torch.Tensor:
     """Return the model owner's influence direction V (d + 1, C) with a spread of at most `bound` once it is shared.
 
     The mean of the columns is taken off. No value depends on that mean, since the rows of softmax(X W) - Y sum to zero,

@@ -45,6 +45,19 @@ from mpc_appraisal.release.dp.clipping import check_norm
 CURVATURE = {SOFTMAX.name: 0.5, LOGISTIC.name: 0.25, IDENTITY.name: 2.0}  # h, by the link's name
 PROTECTS = "one row of the data owner's candidate; nothing of the model owner's data"
 
+# What errors call a bound: the key of the release that states it, or for one that no key states, what it is.
+CALLED = {
+    "row_norm": "release.row_norm",
+    "ceiling": "release.ceiling",
+    "target_norm": "release.target_norm",
+    "direction_spread": "release.spread",
+    "owner_norm": "norm of the model owner's rows",
+    "weight_norm": "announced norm of the weights",
+    "owner_target": "size of the model owner's targets",
+    "softmax_error": "error of a row's probabilities",
+    "opened_error": "error of the opened number",
+}
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -79,15 +92,15 @@ class Bounds:
     owner_target: float | None = None
 
     def __post_init__(self) -> None:
-        check_norm(self.row_norm, "release.row_norm")
+        check_norm(self.row_norm, CALLED["row_norm"])
         if self.owner_norm is not None:
-            check_norm(self.owner_norm, "release.owner_norm")
+            check_norm(self.owner_norm, CALLED["owner_norm"])
         for key in ("direction_spread", "ceiling", "target_norm"):
             if getattr(self, key) is not None:
-                number(f"release.{key}", getattr(self, key), above=0)
+                number(CALLED[key], getattr(self, key), above=0)
         for key in ("softmax_error", "opened_error", "weight_norm", "owner_target"):
             if getattr(self, key) is not None:
-                number(f"release.{key}", getattr(self, key), least=0)
+                number(CALLED[key], getattr(self, key), least=0)
 
     def row_gradient(self, link: Link = SOFTMAX) -> float:
         """Return the largest norm b of a row's gradient."""
@@ -111,9 +124,9 @@ class Bounds:
 
     def sizes(self) -> tuple[float, float]:
         """Return T and W. Raises InputError where one is not known."""
-        for key, what in (("target_norm", "targets"), ("weight_norm", "the norm of the weights")):
+        for key, what in (("target_norm", "on targets"), ("weight_norm", "that the model owner announces")):
             if getattr(self, key) is None:
-                raise InputError(f"release.{key}", "nothing", f"a public bound on {what}, for linear_regression")
+                raise InputError(CALLED[key], "nothing", f"a public bound {what}, for linear_regression")
         return self.target_norm, self.weight_norm
 
 
@@ -149,9 +162,8 @@ def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
     slack is added. Raises InputError if no D is known, or if linear regression comes without T or W.
     """
     if bounds.direction_spread is None:
-        raise InputError(
-            "release.direction_spread", "nothing", "a public bound on the influence direction, see clip_direction"
-        )
+        expected = "a public bound on the influence direction, or the model owner's own, which it announces"
+        raise InputError(CALLED["direction_spread"], "nothing", expected)
     if facts.loss is IDENTITY:
         return bounds.row_change(IDENTITY) * bounds.direction_spread + 2 * bounds.opened_error
     return 2 * bounds.row_norm * bounds.direction_spread * (1 + bounds.softmax_error) + 2 * bounds.opened_error
