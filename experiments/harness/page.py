@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.harness.records import Row
 from mpc_appraisal.reporting.figures import save
-from mpc_appraisal.reporting.layout import Anchors, add_to
+from mpc_appraisal.reporting.layout import Anchors, add_to, marked
 from mpc_appraisal.reporting.page import Image, Lead
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
 FOLDER = Path(__file__).resolve().parents[1]
 WIDTH = 160  # of tables in a file or a pipe
+CODE = re.compile(r"`([^`]+)`")
 IMAGE = re.compile(r"!\[\]\((.+)\.png\)")
 ALONE = re.compile(r"(?m)^[ \t]*(\{(?:%(?:(?!%\}).)*%|#(?:(?!#\}).)*#)\})[ \t]*\n")
 Fact = tuple[str, str]
@@ -94,6 +96,11 @@ class Page:
         return list(zip(tables[0].header, tables[0].rows[0], strict=True)) if tables else []
 
 
+def coded(text: str) -> Markup:
+    """Return a text of a template as HTML, in which words in backticks are code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(marked(text))))
+
+
 def times(value: float | None) -> str:
     """Format a ratio with three digits, as in '7.25 x'."""
     return DASH if value is None else f"{number(value, 3)} x"
@@ -145,6 +152,7 @@ def write_page(page: Page, figures: Mapping[str, Figure], folder: Path, stem: st
     loader = ChoiceLoader([FileSystemLoader(FOLDER), PackageLoader("mpc_appraisal.reporting", "templates")])
     found = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
     add_to(found)
+    found.filters["marked"] = coded
     first = next((images[block[0]] for block in page.lead.blocks if isinstance(block, tuple)), None)
     given = {"page": page, "images": images, "first": Lead(page.tiles, first), "anchor": Anchors()}
     shown = found.get_template("harness/templates/page.html.jinja").render(given)

@@ -22,6 +22,12 @@ from mpc_appraisal.marketplace.simulation import Sellers, SimulatedMarket, error
 from mpc_appraisal.mpc.backends.settings import refuse_integrity
 
 AUTHORITY = "The key authority could decrypt every upload; it colludes with nobody."
+TRUSTS = {  # by the name of the protocol
+    "ife_transform": f"{AUTHORITY} Shopper, cloud and key authority follow the protocol, which nothing checks: a cloud "
+    "that computes something else is not noticed.",
+    "ife_shares": f"{AUTHORITY} Shopper and cloud compute on shares like two owners, and the key authority is their "
+    f"dealer. {TRUST}",
+}
 
 
 def market(
@@ -62,7 +68,7 @@ def market(
             "seed": seed,
             "session": session.name,
             "protocol": protocol.name,
-            "trust": f"{AUTHORITY} {TRUST}" if session.name == "spawn" else "One process, nothing is hidden.",
+            "trust": TRUSTS[protocol.name] if session.name == "spawn" else "One process, nothing is hidden.",
             "network": sellers.network,
             "sellers": len(simulated.sellers),
             "offered": sum(len(seller.y) for seller in simulated.sellers),

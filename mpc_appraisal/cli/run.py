@@ -71,7 +71,7 @@ from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.advice import NO_ADVICE
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.card import card_stems, write_cards
-from mpc_appraisal.reporting.learning_report import attacks_line, attacks_table
+from mpc_appraisal.reporting.learning_report import attacks_line
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.recovered_images import RecoveredImages
@@ -368,7 +368,7 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     attacked = None if attacks is None else attack_market(attacks, built[0], record, seed, instantiate(cfg.attack).name)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    write_market(record, folder, () if attacked is None else (attacks_table(attacked.attacks),))
+    write_market(record, folder, () if attacked is None else attacked.attacks)
     if attacked is not None:
         attacked.write(folder)
     if key is not None:

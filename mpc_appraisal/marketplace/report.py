@@ -9,14 +9,24 @@ be shown without what it leaks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from mpc_appraisal.marketplace.lead import market_figure, market_tiles
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import by_seller
 from mpc_appraisal.reporting.brief import print_facts
-from mpc_appraisal.reporting.page import Page, write_page
+from mpc_appraisal.reporting.learning_record import above
+from mpc_appraisal.reporting.learning_report import (
+    ATTACKS_TITLE,
+    attack_tile,
+    attacks_caption,
+    attacks_figure,
+    attacks_table,
+)
+from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
@@ -51,8 +61,8 @@ def summary(record: MarketRecord) -> Table:
     if record["errors"]:
         e = record["errors"]
         notes.append(
-            f"In the clear, on {e['of']} independent test rows: {e['before']} errors before"
-            + (f", {e['after']} after." if e["after"] is not None else ".")
+            f"In the clear, on {e['of']} independent test rows: {e['before']} errors before the purchase"
+            + (f", {e['after']} after." if e["after"] is not None else "; no network was delivered.")
         )
     for seller, why in record["refused"]:
         notes.append(f"Refused: {seller}: {why}")
@@ -78,7 +88,7 @@ def costs(record: MarketRecord) -> Table:
         for role, c in roles.items()
     ]
     note = "Seconds of a role include its waiting for the others; MB: what it sent."
-    return Table("What it cost", ("phase", "role", "s", "MB", "rounds"), "llrrr", rows, (note,) if rows else ())
+    return Table("What it cost", ("phase", "role", "seconds", "MB", "rounds"), "llrrr", rows, (note,) if rows else ())
 
 
 def openings(record: MarketRecord) -> Table:
@@ -164,13 +174,29 @@ def facts(record: MarketRecord) -> list[tuple[str, str]]:
     ]
 
 
-def write_market(record: MarketRecord, folder: str | Path, more: Sequence[Table] = ()) -> list[Path]:
-    """Write report.md and report.html into `folder`, and return their paths. more: other tables for the top."""
+def write_market(record: MarketRecord, folder: str | Path, attacks: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
+    """Write report.md, report.html and the figures into `folder`, and return their paths. attacks: what they found."""
+    from mpc_appraisal.reporting.figures import save
+
+    first, second, *rest = tables(record)
+    tiles, drawn, beside, images = market_tiles(record), market_figure(record), {}, []
+    if drawn is not None:
+        images += save(drawn[0], folder, "market")
+    lead = Lead(tiles, None if drawn is None else Image(images[-1], drawn[1]))
+    main = [first, second, *rest]
+    if attacks:
+        images += save(attacks_figure(attacks), folder, "attacks")
+        beside[ATTACKS_TITLE] = Image(images[-1], attacks_caption(attacks))
+        main = [first, attacks_table(attacks), second, *rest]
+        if len(tiles) > 2:
+            tiles[0] = attack_tile(max(attacks, key=above))  # how many rows were selected stands below
     page = Page(
         TITLE,
-        main=[*tables(record), *more],
+        main=main,
         trust=sentences(record),
         details=[selected(record), run(record)],
+        lead=lead,
+        beside=beside,
         trust_title="What leaks, and trust",
     )
-    return write_page(page, folder)
+    return [*write_page(page, folder), *images]

@@ -31,6 +31,7 @@ from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, SECRET, finalists, parties
 from mpc_appraisal.reporting.table import number
 
+LONG = 4 * TEXT  # the longest sentence that this program wrote and that is shown whole: a note, a warning
 FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."
 SAMPLING = (
     "Sampling error of the data itself is not in this: another sample from the same source would give another answer."
@@ -161,13 +162,13 @@ def _decided(records: list[Record], advice: Advice) -> list[Section]:
     verdicts = advice.of(records[0].candidate)
     last = list(verdicts)[-1:]
     answers = [
-        (f"{shown(method, NAME)}: {one.sentence}", (SECRET,) if [method] == last else ())
+        (f"{shown(method, NAME)}: {one.word}", (f"The value is {one.sentence}", *(SECRET,) * ([method] == last)))
         for method, one in verdicts.items()
     ]
     facts = [
         (
             f"{shown(method, NAME)}",
-            f"{one.word}; threshold {number(one.threshold, 3)}; {advice.trust[method]} on this model",
+            f"threshold {number(one.threshold, 3)}; {advice.trust[method]} on this model",
         )
         for method, one in verdicts.items()
     ]
@@ -252,7 +253,7 @@ def _doubt(record: Record) -> list[str]:
     if record.error_bound and record.value is not None:
         notes.append(f"Where it did not fail, it changed the value by at most {number(record.error_bound, 2)}.")
     if record.error_note is not None:
-        notes.append(shown(record.error_note, TEXT))
+        notes.append(shown(record.error_note, LONG))
     return notes
 
 
@@ -288,12 +289,12 @@ def _overlap(record: Record) -> list[tuple[str, str]]:
         facts.append(("columns", "compared by position, because a side has no names of them"))
     if record.role == "data_owner" and one["fewer_than"] is not None:
         facts.append(("in both sets, shown to the data owner alone", str(one["count"])))
-    facts += [("revealed", shown(text, TEXT)) for text in one["revealed"] or ()]
-    return facts + [("assumed", shown(one["trust"], 4 * TEXT))] * (one["trust"] is not None)
+    facts += [("revealed", shown(text, LONG)) for text in one["revealed"] or ()]
+    return facts + [("assumed", shown(one["trust"], LONG))] * (one["trust"] is not None)
 
 
 def _warnings(record: Record) -> list[tuple[str, str]]:
-    return [("warning", shown(text, 4 * TEXT)) for text in record.warnings]
+    return [("warning", shown(text, LONG)) for text in record.warnings]
 
 
 def _openings(record: Record) -> list[tuple[str, str]]:
@@ -328,7 +329,7 @@ def _privacy(record: Record) -> list[tuple[str, str]]:
     if record.answered:
         facts.append(("charged", "when this answer was first given; now nothing"))
     if release.get("protects"):
-        facts.append(("protects", shown(release["protects"], TEXT)))
+        facts.append(("protects", shown(release["protects"], LONG)))
     return facts + _budget(budget)
 
 

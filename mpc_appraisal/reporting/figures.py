@@ -37,10 +37,10 @@ def values_figure(result: Result) -> Figure | None:
     """Draw values, with a column of panels for each method. Return None if there is nothing to draw.
 
     The upper panel has the value against level, or against the candidate if levels are not known. The lower panel has
-    the value against utility, as far as it is known. Rings are the method's values and crosses are the same in the
-    clear; titles give Spearman's rank correlation of the rings. Bars are the intervals that noise leaves, or the
-    intervals by the bootstrap. A method that released only decisions or winners has a row of squares for yes and a row
-    for no. Baselines are drawn only if there is nothing else.
+    the value against utility, as far as it is known. The two panels of one method stand side by side. Rings are the
+    method's values and crosses are the same in the clear; titles give Spearman's rank correlation of the rings. Bars
+    are the intervals that noise leaves, or the intervals by the bootstrap. A method that released only decisions or
+    winners has a row of squares for yes and a row for no. Baselines are drawn only if there is nothing else.
     """
     drawable = [m for m in result.methods if any(_drawable(r) and not r.error for r in result.of(m))]
     methods = [m for m in drawable if not result.of(m)[0].baseline] or drawable
@@ -52,9 +52,11 @@ def values_figure(result: Result) -> Figure | None:
     names = max((len(r.candidate) for r in result), default=0)
     panel = 4.0 if leveled else max(4.0, 0.32 * len(result.candidates) + 1.2)
     extra = 0 if leveled else min(2.0, 0.06 * names)  # inches for the names under the axis
-    figure = NotebookFigure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
+    across, down = (rows, 1) if columns == 1 else (columns, rows)
+    figure = NotebookFigure(figsize=(max(5.0, panel * across), 3.4 * down + 0.5 + extra), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(down, across, squeeze=False)
+    axes = panels.T if columns == 1 else panels
     found = result.correlations()
     for column, method in enumerate(methods):
         records = list(result.of(method))

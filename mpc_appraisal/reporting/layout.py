@@ -17,6 +17,7 @@ from mpc_appraisal.reporting.table import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 SHORT = 240  # characters of text that a page shows beside a table or in a paragraph; more folds away
 PHONE, TABLET, DESK = 34, 70, 150  # the least widths of a table, in characters, above which it stacks on each
@@ -24,7 +25,11 @@ CELL = 13  # characters up to which a cell stays on one line
 LONG = 30  # characters above which a cell of a stacked row has a line of its own
 WORD = 32  # characters above which a word breaks anywhere
 PADDING = 3  # characters that the space between two columns takes
-SENTENCE = re.compile(r"(.{8,}?[.?!])\s+(?=[A-Z(±+\d])")
+# The first sentence of a text that folds: one of a few words, such as "Figure 2.", would say nothing, and a question
+# would hide its answer, so that the next sentence goes with it.
+SENTENCE = re.compile(r"(.{30,}?[.!])\s+(?=[A-Z(±+\d])")
+POWER = re.compile(r"[+-]?\d[\d.]*e-\d+")
+BREAKS = re.compile(r"(?<=[_=/,])(?=\w)")
 LABEL = re.compile(r"([A-Z][^:.;]{1,48}):\s+(.+)", re.DOTALL)
 
 
@@ -88,7 +93,22 @@ def shape(cell: str) -> str:
     return " ".join(["long"] * (len(cell) > LONG) + ["w"] * any(len(word) > WORD for word in cell.split()))
 
 
+def marked(text: str) -> Markup:
+    """Return a text as HTML in which a number such as 1.2e-05 stays on one line."""
+    from markupsafe import Markup, escape
+
+    return Markup(POWER.sub(r'<span class="n">\g<0></span>', str(escape(text))))
+
+
+def breakable(text: str) -> Markup:
+    """Return a name as HTML that may break after the signs between its words, and elsewhere only if it has to."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(BREAKS.split(text))
+
+
 def add_to(environment: Environment) -> None:
     """Give the functions of this file to the templates of an environment."""
+    environment.filters |= {"marked": marked, "breakable": breakable}
     environment.filters |= {"folded": folded, "split": split, "label": label, "stacks": stacks, "shape": shape}
     environment.globals["SHORT"] = SHORT

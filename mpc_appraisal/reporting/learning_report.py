@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -24,36 +25,51 @@ from mpc_appraisal.reporting.table import DASH, Table, number
 from mpc_appraisal.reporting.tiles import Tile
 
 TITLE = "Private learning"
-CAPTION = (
-    "What each attack recovers (dots), beside what a guess recovers (bars) and what the attack recovers where it stops "
-    "(crosses). Left is nothing, and right is everything that is sought."
-)
+ATTACKS_TITLE = "Attacks"
+SCALE = "Left is nothing, and right is everything that is sought."
 ACCURACIES = "Accuracy on test rows: by the protocol, in the clear, and by always saying the commonest class."
 
 
-def attacks_figure(record: LearningRecord) -> Figure:
-    """Draw what attacks recover beside a guess; without attacks, the accuracies."""
-    found = record["attacks"]
-    figure = Figure(figsize=(8.5, 1.2 + 0.5 * max(3, len(found))), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    if not found:
-        bars = [(name, value) for name, value in _accuracies(record) if value is not None]
-        axis.barh(range(len(bars)), [value for _, value in bars], color=[BLUE, GREY, "#d1d5db"][-len(bars) :])
-        axis.set_yticks(range(len(bars)), [name for name, _ in bars])
-        axis.set(xlim=(0, 1), xlabel="accuracy on test rows")
+def attacks_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw what attacks recover beside a guess, and where they stop. found: findings, of which there is one or more."""
+    figure, axis = _one_panel(len(found))
     for place, one in enumerate(found):
         axis.barh(place, one["chance"], color="#d1d5db", height=0.5, label="a guess" if not place else None)
         axis.plot(one["recovered"], place, "o", color=ORANGE, markersize=9, label="attack" if not place else None)
-        if one.get("stopped") is not None:
-            axis.plot(one["stopped"], place, "x", color=GREY, markersize=7)
-    if found:
-        axis.set_yticks(range(len(found)), [one["attack"] for one in found])
-        axis.set(xlim=(-0.02, 1.02), xlabel="recovered")
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    stopped = [(one["stopped"], place) for place, one in enumerate(found) if one.get("stopped") is not None]
+    if stopped:
+        axis.plot(*zip(*stopped, strict=True), "x", color=GREY, markersize=7, label="the attack where it stops")
+    axis.set_yticks(range(len(found)), [one["attack"] for one in found])
+    axis.set(xlim=(-0.02, 1.02), xlabel="recovered")
+    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     axis.invert_yaxis()
     plain(axis)
     return figure
+
+
+def accuracies_figure(record: LearningRecord) -> Figure:
+    """Draw accuracy on test rows: by the protocol, in the clear, and by always saying the commonest class."""
+    figure, axis = _one_panel(0)
+    bars = [(name, value) for name, value in _accuracies(record) if value is not None]
+    axis.barh(range(len(bars)), [value for _, value in bars], color=[BLUE, GREY, "#d1d5db"][-len(bars) :])
+    axis.set_yticks(range(len(bars)), [name for name, _ in bars])
+    axis.set(xlim=(0, 1), xlabel="accuracy on test rows")
+    axis.invert_yaxis()
+    plain(axis)
+    return figure
+
+
+def _one_panel(lines: int) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8.5, 1.2 + 0.5 * max(3, lines)), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def attacks_caption(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the caption of `attacks_figure`, which explains crosses only where there are any."""
+    crosses = any(one.get("stopped") is not None for one in found)
+    also = " and what the attack recovers where it stops (crosses)" if crosses else ""
+    return f"What each attack recovers (dots), beside what a guess recovers (bars){also}. {SCALE}"
 
 
 def _accuracies(record: LearningRecord) -> list[tuple[str, float | None]]:
@@ -70,9 +86,7 @@ def learning_tiles(record: LearningRecord) -> list[Tile]:
     )
     tiles = [(f"{shown:.3f}", f"accuracy on {record['data']['tested']} test rows {beside}")]
     if best is not None:
-        tiles.append(
-            (f"{best['recovered']:.2f}", f"{best['meaning']}, by {best['attack']}; a guess: {best['chance']:.2f}")
-        )
+        tiles.append(attack_tile(best))
     else:
         opened = sum(one["numbers"] for one in record["openings"])
         tiles.append((f"{opened:,}", "numbers opened by the protocol; no attack was measured"))
@@ -81,6 +95,11 @@ def learning_tiles(record: LearningRecord) -> list[Tile]:
         return [*tiles, (f"{number(record['cost']['plain_seconds'], 3)} s", "training in the clear; nothing was sent")]
     cost = f"{number(seconds, 3)} s, {number(record.sent / 1e6, 3)} MB"
     return [*tiles, (cost, f"{number(ratio, 2)} times the seconds in the clear, and sent by all parties")]
+
+
+def attack_tile(found: Mapping[str, Any]) -> Tile:
+    """Return what one attack recovered, beside a guess."""
+    return (f"{found['recovered']:.2f}", f"{found['meaning']}, by {found['attack']}; a guess: {found['chance']:.2f}")
 
 
 def summary_table(record: LearningRecord) -> Table:
@@ -110,14 +129,14 @@ def attacks_table(findings: Sequence[Mapping[str, Any]]) -> Table:
          "yes" if one.get("assumed", True) else "no", one.get("against", PROTOCOL))
         for one in findings
     ]  # fmt: skip
-    header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "stops", "there", "assumed",
-              "against")  # fmt: skip
+    header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "where it stops",
+              "recovered there", "assumed", "against")  # fmt: skip
     notes = (
         "Above chance: (recovered - chance) / (1 - chance). Assumed: whether the protocol's assumptions allow it; "
         "parties that collude break them, and so do keys that can be searched for. Against: what is attacked; no "
         "protocol stops attacks on what is opened, or on which rows are offered.",
     )
-    return Table("Attacks", header, "llrrrllrll", rows, notes if rows else ("No attack was measured.",))
+    return Table(ATTACKS_TITLE, header, "llrrrllrll", rows, notes if rows else ("No attack was measured.",))
 
 
 def cost_table(record: LearningRecord) -> Table:
@@ -158,7 +177,9 @@ def write_learning(record: LearningRecord, folder: str | Path, recovered: Sequen
 
     recovered: images that attacks recovered of a public data set.
     """
-    images, table, beside = save(attacks_figure(record), folder, "attacks"), attacks_table(record["attacks"]), {}
+    found = record["attacks"]
+    images = save(attacks_figure(found) if found else accuracies_figure(record), folder, "attacks")
+    table, beside = attacks_table(found), {}
     drawn = recovered_figure(recovered)
     if drawn is not None:
         pictures = save(drawn, folder, "recovered")
@@ -168,7 +189,7 @@ def write_learning(record: LearningRecord, folder: str | Path, recovered: Sequen
         main=[summary_table(record), table, opened_table(record), cost_table(record)],
         trust=[*record["leakage"], record["trust"]],
         details=[facts_table(record)],
-        lead=Lead(learning_tiles(record), Image(images[1], CAPTION if record["attacks"] else ACCURACIES)),
+        lead=Lead(learning_tiles(record), Image(images[1], attacks_caption(found) if found else ACCURACIES)),
         beside=beside,
         trust_title="What leaks, and trust",
     )

@@ -15,7 +15,14 @@ from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.brief import WIDTH, brief
 from mpc_appraisal.reporting.fitting import bands, printed
-from mpc_appraisal.reporting.learning_report import attacks_table
+from mpc_appraisal.reporting.learning_record import above
+from mpc_appraisal.reporting.learning_report import (
+    ATTACKS_TITLE,
+    attack_tile,
+    attacks_caption,
+    attacks_figure,
+    attacks_table,
+)
 from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
 from mpc_appraisal.reporting.measured_tables import TITLE as MEASURED_TITLE
 from mpc_appraisal.reporting.overlap_record import counts_table
@@ -40,7 +47,7 @@ from mpc_appraisal.reporting.tiles import run_tiles
 TITLE = "Appraisal of data"
 BESIDE = {"costs": COSTS_TITLE, "removal": MEASURED_TITLE}  # the table above which a figure stands
 CAPTIONS = {
-    "values": "Value of each candidate by each method: rings.",
+    "values": "Value of each candidate by each method.",
     "costs": "Cost of each candidate's appraisal, by method.",
     "removal": REMOVAL_CAPTION,
 }
@@ -122,23 +129,31 @@ def write_report(
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     shown = {path.stem: Image(path, caption(path.stem, result)) for path in images if path.suffix == ".svg"}
     first = shown.pop("values", None)
+    tiles, beside = run_tiles(result), {BESIDE[name]: image for name, image in shown.items()}
+    attacks = () if attacked is None else attacked.attacks
+    if attacks:
+        images += save(attacks_figure(attacks), folder, "attacks")
+        beside[ATTACKS_TITLE] = Image(images[-1], attacks_caption(attacks))
+        tiles[1:2] = [attack_tile(max(attacks, key=above))]  # in place of the agreement with the truth
     details = [*decision_tables(advice)[1], candidates_table(result), costs_table(result), run_table(result)]
     page = Page(
         TITLE,
         main=[*_tables(result, advice), *([] if attacked is None else [attacks_table(attacked.attacks)])],
         trust=trust(result),
         details=[table for table in details if table.rows],
-        lead=Lead(run_tiles(result), first) if len(result) else None,
-        beside={BESIDE[name]: image for name, image in shown.items()},
+        lead=Lead(tiles, first) if len(result) else None,
+        beside=beside,
         cards=tuple((cards or {}).items()),
     )
     return [*write_page(page, folder), *images]
 
 
 def caption(name: str, result: Result) -> str:
-    """Return the caption of a figure, which explains bars and squares only where the figure has them."""
+    """Return the caption of a figure, which explains each mark only where the figure has them."""
     text = CAPTIONS[name]
-    if name == "values" and any(record.plaintext_value is not None for record in result):
+    if name == "values" and any(record.value is not None for record in result if not record.baseline):
+        text += " Rings: values."
+    if name == "values" and any(record.plaintext_value is not None for record in result if not record.baseline):
         text += " Crosses: the same computed in the clear."
     if name == "values" and any(record.interval for record in result):
         text += " Bars: the 95% interval that the noise leaves."

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from mpc_appraisal.reporting.advice import Advice
+from mpc_appraisal.reporting.advice import Advice, Recommendation
 from mpc_appraisal.reporting.agreement_table import correlations_table, measured
 from mpc_appraisal.reporting.record import ERRORS, Record
 from mpc_appraisal.reporting.run_records import RunRecords
-from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole
+from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole, without_empty_columns
 
 INTERVAL = "95% interval by the bootstrap over the candidate's rows:"
 COVERS = (
@@ -31,7 +31,7 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
     """Return the main table, with a row for each record.
 
     full: whether it has the equation's own number and the bound on the error too. The table has a column "answer" if
-    something else than a value was released of any record.
+    something else than a value was released of any record, and no column in which nothing is known.
     """
     if not len(result):
         return Table("Values", (), "", [], ("No records: this party received no results.",))
@@ -58,13 +58,9 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
         )
         rows.append(row + (number(record.paper_value), number(record.error_bound)) * full)
     names = 2 + answers
-    return Table(
-        "Values",
-        header + ("paper's value", "error bound") * full,
-        "l" * names + "r" * (len(header) - names + 2 * full),
-        rows,
-        tuple(_values_notes(result, full, clear)),
-    )
+    header += ("paper's value", "error bound") * full
+    align = "l" * names + "r" * (len(header) - names)
+    return without_empty_columns(Table("Values", header, align, rows, tuple(_values_notes(result, full, clear))))
 
 
 def _values_notes(result: RunRecords, full: bool, clear: bool) -> list[str]:
@@ -107,12 +103,18 @@ def decision_tables(advice: Advice) -> tuple[list[Table], list[Table]]:
     if len(rows) <= MOST_SENTENCES:
         return [Table("Decision", header, "lllrl", rows, (SECRET,)), trust], list(advice.tables)
     methods = list(dict.fromkeys(method for method, _ in advice.verdicts))
-    short = []
-    for candidate in dict.fromkeys(name for _, name in advice.verdicts):
-        of = advice.of(candidate)
-        cells = (f"{of[m].word} (from {number(of[m].threshold, 3)})" if m in of else DASH for m in methods)
-        short.append((candidate, *cells))
-    top = Table("Decision", ("candidate", *methods), "l" * (1 + len(methods)), short, (SECRET,))
+    limits = {m: {one.threshold for (method, _), one in advice.verdicts.items() if method == m} for m in methods}
+    names = [f"{m}, buy from {number(*limits[m], 3)}" if len(limits[m]) == 1 else m for m in methods]
+
+    def cell(method: str, one: Recommendation | None) -> str:
+        own = one is not None and len(limits[method]) > 1  # thresholds differ where candidates have other sizes
+        return DASH if one is None else one.word + own * f" (buy from {number(one.threshold, 3)})"
+
+    short = [
+        (candidate, *(cell(m, advice.of(candidate).get(m)) for m in methods))
+        for candidate in dict.fromkeys(name for _, name in advice.verdicts)
+    ]
+    top = Table("Decision", ("candidate", *names), "l" * (1 + len(methods)), short, (SECRET,))
     return [top, trust], [Table("Decisions in full", header, "lllrl", rows, (SECRET,)), *advice.tables]
 
 

@@ -37,7 +37,7 @@ from mpc_appraisal.reporting.sweep_report import (
     write_page_of,
 )
 from mpc_appraisal.reporting.sweep_tables import condition_names, interval, own_settings
-from mpc_appraisal.reporting.table import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, counted, number
 from mpc_appraisal.reporting.tiles import comparison_tiles
 from mpc_appraisal.reporting.tracked import tracked_run
 
@@ -197,9 +197,9 @@ def in_short(a: str, b: str, pair: tuple[SweepData, SweepData], rows: DataFrame)
     """Return what the comparison found, in sentences with figures."""
     counts = [sum(not run.lost for run in one.runs) for one in pair]
     both = rows[rows["seeds_a"].notna() & rows["seeds_b"].notna()]
-    said = [f"A is {a} with {counts[0]} runs, B is {b} with {counts[1]} runs."]
+    said = [f"A is {a} with {counted(counts[0], 'run')}, and B is {b} with {counted(counts[1], 'run')}."]
     if len(rows):
-        said = [f"{said[0][:-1]}; {len(both)} of {len(rows)} rows are in both."]
+        said.append(f"{len(both)} of {counted(len(rows), 'row')} (methods by condition) stand in both.")
     keys = [*pair[0].names, "method", "seed"]
     if all(len(one.per_run) for one in pair):
         left, right = (one.per_run.set_index(keys)["agreement"].dropna() for one in pair)

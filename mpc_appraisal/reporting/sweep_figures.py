@@ -52,7 +52,9 @@ def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequen
             axis.collections[-1].remove()
             axis.lines[-1].set(color=GREY, linestyle="--", marker="")
     axis.axhline(0, color="#9aa5b1", linewidth=0.8)
-    axis.set_ylim(-1.08, 1.08)
+    mean, off = known["agreement_mean"].astype(float), known["agreement_sd"].astype(float).fillna(0)
+    low, high = (mean - off).min(), (mean + off).max()  # a bar may pass 1, and has to be seen whole
+    axis.set_ylim(min(-1.08, low - 0.05) if low < 0 else -0.04, max(1.08, high + 0.05))
     axis.set_ylabel("agreement with the truth")
     if numbers:
         axis.set_xlabel(names[0])

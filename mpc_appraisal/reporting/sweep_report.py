@@ -30,7 +30,7 @@ from mpc_appraisal.reporting.learning_sweep import (
 )
 from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
-from mpc_appraisal.reporting.run_folders import WHOLE
+from mpc_appraisal.reporting.run_folders import WHOLE, RunFolder
 from mpc_appraisal.reporting.sweep_data import SweepData, export, read_sweeps
 from mpc_appraisal.reporting.sweep_measured import measured_cells
 from mpc_appraisal.reporting.sweep_tables import PLAINTEXT, interval
@@ -48,8 +48,7 @@ AGREEMENT = (
     "where no utility is known, minus that with the level of corruption. 1 is the truth's own order, 0 is chance."
 )
 CAPTIONS = {
-    "agreement": "Agreement with the truth by condition. Band or bars: one standard deviation over seeds. A dashed "
-    "line is a baseline's, without its band.",
+    "agreement": "Agreement with the truth by condition: mean and one standard deviation over seeds.",
     "levels": "Mean value of the candidates by their level of corruption. Band: one standard deviation over seeds.",
 }
 
@@ -110,7 +109,9 @@ def write_report_of(sweep: SweepData, out: Path) -> list[Path]:
         }
         for name, figure in drawn.items():
             if figure is not None:
-                images[name] = Image(save(figure, out, name)[1], CAPTIONS[name])
+                dashed = name == "agreement" and any(line.get_linestyle() == "--" for line in figure.axes[0].lines)
+                said = CAPTIONS[name] + " A dashed line is a baseline's, without its deviation." * dashed
+                images[name] = Image(save(figure, out, name)[1], said)
     leaks = leak_figure(leak_points(sweep.runs))
     if leaks is not None:
         images["leaks"] = Image(save(leaks, out, "leaks")[1], CAPTION)
@@ -131,20 +132,17 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
     """Return the page's content. images: the figures by name; out: the page's folder, from which links lead."""
     parts: list[tuple[Table, Image | None]] = []
     if len(sweep.results):
-        parts = [
-            (agreement_matrix(sweep), None),
-            (paired_cells(sweep), None),
-            (cost_cells(sweep), None),
-            (openings_cells(sweep), None),
-        ]
+        paired = paired_cells(sweep)
+        tables = [agreement_matrix(sweep), *[paired] * bool(paired.rows), cost_cells(sweep), openings_cells(sweep)]
+        parts = [(table, None) for table in tables]
     if len(sweep.measured):
-        parts.insert(2, (measured_cells(sweep.measured, sweep.names), None))
+        parts.insert(-2, (measured_cells(sweep.measured, sweep.names), None))  # before cost and openings
     points = leak_points(sweep.runs)
     first = next((images[name] for name in ("leaks", "agreement", "levels") if name in images), None)
     if "agreement" in images and images["agreement"] is not first:
         parts[0] = (parts[0][0], images["agreement"])
     if "levels" in images and images["levels"] is not first:
-        parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
+        parts.insert(-2, (Table("Values by level", (), "", []), images["levels"]))
     if points:
         parts.insert(0 if "leaks" in images else len(parts), (leak_table(points), None))
     parts += [(table, None) for table in (other_attacks_table(sweep.runs),) if table.rows]
@@ -188,7 +186,8 @@ def _ranking(sweep: SweepData) -> list[str]:
     best, found = table.index[0], table.iloc[0]
     off = "" if math.isnan(found["std"]) else f" ± {found['std']:.2f}"
     over = counted(int(found["count"]), "run")
-    said = [f"{best} has the highest mean agreement with the truth: {found['mean']:.2f}{off} over {over}."]
+    which = "the highest mean" if len(table) > 1 else "a mean"
+    said = [f"{best} has {which} agreement with the truth: {found['mean']:.2f}{off} over {over}."]
     if len(table) > 1:
         second = table.index[1]
         pairs = pooled(known, sweep.names, best, second)
@@ -325,7 +324,7 @@ def openings_cells(sweep: SweepData) -> Table:
 
 def failed_table(sweep: SweepData) -> Table:
     """Return the runs that have no records which count, and why. There may be no rows."""
-    rows = [(run.folder, run.state, run.reason or DASH, " ".join(run.overrides)) for run in sweep.runs if run.lost]
+    rows = [(_run_name(run), run.state, run.reason or DASH, " ".join(run.overrides)) for run in sweep.runs if run.lost]
     return Table("Failed or unfinished", ("run", "state", "reason", "described by"), "llll", rows)
 
 
@@ -345,10 +344,15 @@ def index_of(sweep: SweepData, out: Path) -> tuple[Table, list[IndexRow]]:
         is_page = own.resolve() == (out / "report.html").resolve()
         link = quote(Path(os.path.relpath(own, out)).as_posix()) if own.exists() and not is_page else None
         names = (*sweep.names, "seed", "methods")
-        cells = (*(Path(run.sweep).name,) * several, run.folder, *(_cell(row.get(name)) for name in names))
+        cells = (*(Path(run.sweep).name,) * several, _run_name(run), *(_cell(row.get(name)) for name in names))
         rows.append(IndexRow(link if run.state in WHOLE else None, (*cells, run.state)))
     align = _align((), 0, len(header))
     return Table("Runs", header, align, [row.cells for row in rows]), rows
+
+
+def _run_name(run: RunFolder) -> str:
+    """Return the name of a run's folder in a link: that of the sweep where the run is the whole of it."""
+    return Path(run.sweep).resolve().name if run.folder == "." else run.folder
 
 
 def _cell(value: object) -> str:

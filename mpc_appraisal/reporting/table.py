@@ -8,7 +8,7 @@ the same digits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DASH = "–"
 
@@ -40,6 +40,14 @@ class TableCollector:
 
     def __init__(self) -> None:
         self.tables: list[Table] = []
+
+
+def without_empty_columns(table: Table) -> Table:
+    """Return the table without the columns whose cells are all dashes; a table without rows stays as it is."""
+    kept = [k for k in range(len(table.header)) if not table.rows or any(row[k] != DASH for row in table.rows)]
+    rows = [tuple(row[k] for k in kept) for row in table.rows]
+    header, align = tuple(table.header[k] for k in kept), "".join(table.align[k] for k in kept)
+    return replace(table, header=header, align=align, rows=rows)
 
 
 def counted(n: int, what: str) -> str:

@@ -144,4 +144,6 @@ def comparison_tiles(rows: DataFrame) -> list[Tile]:
     total = both["seconds_mean_a"].sum()
     if total > 0:
         tiles.append((f"{both['seconds_mean_b'].sum() / total:.3g} x", "the seconds of A: what B takes"))
+    if len(tiles) < 3 and len(rows):
+        tiles.append((f"{len(both)} of {len(rows)}", "rows (methods by condition) stand in both sweeps"))
     return tiles or [(DASH, "nothing is in both sweeps")]

@@ -173,7 +173,8 @@ def test_a_damaged_record_is_refused_by_name(done, tmp_path):
             path.write_text(text)
         with pytest.raises(InputError, match="one line of a marketplace run"):
             MarketRecord.read(path)
-    assert {path.name for path in write_market(record, tmp_path)} == {"report.md", "report.html"}
+    assert {path.name for path in write_market(record, tmp_path)} == {
+        "report.md", "report.html", "market.png", "market.svg"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "market").glob("*.yaml")))

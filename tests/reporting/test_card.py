@@ -11,6 +11,7 @@ from test_report import TRUST, Page, join_records, records
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable
+from mpc_appraisal.reporting.advice import Advice, Recommendation
 from mpc_appraisal.reporting.card import slug, write_cards
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
@@ -195,7 +196,7 @@ def test_facts_on_which_methods_differ_carry_the_method(tmp_path):
 
 
 TAGS = {"!doctype", "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "section", "dl", "dt", "dd"}
-TAGS |= {"ol", "li", "code"}
+TAGS |= {"ol", "li", "code", "a"}
 TOKENS = {"heading", "inline", "text", "text_special", "paragraph", "strong", "bullet_list", "ordered_list"}
 TOKENS |= {"list_item", "fence"}
 HOSTILE = (
@@ -225,6 +226,8 @@ def test_foreign_text_stays_text(tmp_path, text):
     Page(page)  # every element that opens also closes
     assert "\x1b" not in source + page and "\u202e" not in source + page
     assert {match[0] for match in re.findall(r"<(h[1-6]|[a-z!]+)([^<]*>)", page)} <= TAGS
+    links = re.findall("<a [^>]*>", page)
+    assert len(links) == page.count("<h2") > 5 and all('href="#' in link for link in links)  # of headings alone
     assert not re.search(r"<[^>]*(onerror|javascript|src=)", page)
     assert "49" not in Page(page).text
     tokens = [inner for token in MarkdownIt().parse(source) for inner in (token, *(token.children or ()))]
@@ -280,3 +283,20 @@ def test_a_card_of_one_method_is_about_a_page(tmp_path):
     text = write_cards(Result([row]), tmp_path)[0].read_text(encoding="utf-8")
     lines = sum(1 + len(line) // 100 for line in text.splitlines() if line.strip())
     assert lines < 65
+
+
+def test_no_sentence_of_a_card_is_cut_off(tmp_path):
+    note = "By finetuning: the softmax needs no bound on logits, and none is checked. " * 9 + "This is its last word."
+    row = dataclasses.replace(one(0.5), error_note=note.strip(), warnings=(note + " It warns.",))
+    for path in write_cards(Result([row]), tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("This is its last word.") == 2 and "It warns." in text.replace("\\", "")
+
+
+def test_a_decision_is_one_word_and_its_reasons_stand_below(tmp_path):
+    why = "above your calibrated threshold 0.284: buy; expected +0.8 points of accuracy (+0.3 to +1.2)."
+    said = Advice({("influence", "a"): Recommendation("buy", 0.284, why)}, {"influence": "trusted"})
+    row = one(0.5)
+    markdown, html = write_cards(Result([dataclasses.replace(row, candidate="a")]), tmp_path, said)
+    assert f'<p class="answer">influence: buy</p>\n<p class="note">The value is {why}</p>' in html.read_text()
+    assert "**influence: buy**" in markdown.read_text()

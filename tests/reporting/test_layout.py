@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browser import CHROMIUM, REASON, measured
 
-from mpc_appraisal.reporting.layout import SHORT, Anchors, folded, label, shape, split, stacks
+from mpc_appraisal.reporting.layout import SHORT, Anchors, breakable, folded, label, marked, shape, split, stacks
 from mpc_appraisal.reporting.page import Lead, Page, write_page
 from mpc_appraisal.reporting.table import Table
 
@@ -32,10 +32,23 @@ def test_folding_loses_no_word_and_shows_one_sentence_at_most_where_text_is_long
 
 
 def test_a_sentence_ends_where_the_next_one_begins_and_not_within_a_number():
-    assert split("It takes 0.5 s. Then 27 MB are sent.") == ("It takes 0.5 s.", "Then 27 MB are sent.")
+    first = "One private gradient takes 0.5 s."
+    assert split(f"{first} Then 27 MB are sent.") == (first, "Then 27 MB are sent.")
     assert split("It takes 0.5 s, e.g. on a phone.") == ("It takes 0.5 s, e.g. on a phone.", "")
     assert label("How fast: 1 s. More: 2.") == ("How fast:", "1 s. More: 2.")
     assert label("One sentence. How fast: 1 s.") == ("", "One sentence. How fast: 1 s.")
+
+
+def test_what_folds_stays_behind_a_sentence_that_says_something():
+    said = "Figure 2. Values against label noise, and the same in the clear."
+    assert split(f"{said} Lines are seeds.") == (said, "Lines are seeds.")
+    asked = "May a buyer decide by one bit, whether a value reaches a threshold? It errs in 2 of 50 cases."
+    assert split(f"{asked} The bits are private.") == (asked, "The bits are private.")
+
+
+def test_a_long_name_breaks_between_its_words_and_a_number_does_not():
+    assert breakable("label_noise=0.1") == "label_<wbr>noise=<wbr>0.1" and breakable("<b>") == "&lt;b&gt;"
+    assert marked("off by 1.2e-05 <b>") == 'off by <span class="n">1.2e-05</span> &lt;b&gt;'
 
 
 def test_tables_stack_by_the_least_width_that_they_need():

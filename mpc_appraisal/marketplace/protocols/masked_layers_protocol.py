@@ -65,7 +65,7 @@ class IfeTransform:
             LEAKAGE,
             "The cloud knows the masked first layer and its inner products with every record: from as many independent "
             "rows as pixels the records follow by linear algebra, from fewer, in part, by linear programming.",
-            "So it is with the shopper's own and validation rows, of which the cloud gets the same products.",
+            "The same holds for the shopper's own rows and validation rows: the cloud has the same products of them.",
             "In retraining the cloud sees rotated gradients: their clusters are the labels' classes, without names.",
             "The shopper learns the predictions of every record on offer and the labels of those selected.",
             "The authority sees the masked first layer, which rows were selected, and could decrypt every upload.",
