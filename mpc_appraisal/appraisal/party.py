@@ -104,6 +104,7 @@ def take_part(
         PeerError: Another party failed, vanished or never came.
     """
     place = "as torchrun says" if address is None else f"at {address}"
+    place = place if plan.transport.relay is None else f"at the relay {plan.transport.relay}"
     emit({"state": f"waiting for the other parties {place}"})
     return attend(
         role,

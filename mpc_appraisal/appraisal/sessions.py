@@ -52,7 +52,7 @@ from mpc_appraisal.mpc.backends.settings import (
 from mpc_appraisal.mpc.net.certificates import CertificateFiles
 from mpc_appraisal.mpc.net.launch import Emit, begin, launch
 from mpc_appraisal.mpc.net.rendezvous import check_launched, check_stated, parse_address
-from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear
+from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_relay
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.release.accuracy import PLAINTEXT
@@ -190,6 +190,8 @@ class Join:
             and gloo are refused without it.
         integrity: Whether the owners check all of each other's messages before a value is opened: 'on' or True, 'off'
             or False.
+        relay: The 'HOST:PORT' of a relay that all three parties dial in place of a rendezvous, or 'HOST:PORT/NAME'
+            where several sessions of one authority meet there at one time. Only the transport tls can use one.
 
     Raises InputError, which names the field, for a setting that does not fit.
     """
@@ -206,6 +208,7 @@ class Join:
     data_owner_address: str | None = None
     in_the_clear: bool | str = False
     integrity: bool | str = INTEGRITY_DEFAULTS["join"]
+    relay: str | None = None
     name = "join"
 
     def __post_init__(self):
@@ -216,6 +219,9 @@ class Join:
         for key in ("rendezvous", "data_owner_address"):
             if getattr(self, key) is not None:
                 parse_address(getattr(self, key), key)
+                if self.relay is not None:
+                    raise InputError(key, repr(getattr(self, key)), "no address beside relay: no party listens")
+        check_relay(self.relay, self.transport, "relay")
         check_clear(self.transport, self.in_the_clear, "in_the_clear")
 
     def check(self) -> str:
@@ -226,7 +232,7 @@ class Join:
         """
         role = self.resolved_role()
         if self.transport == "tls":
-            check_stated(self.rendezvous)
+            check_stated(self.rendezvous, self.relay)
             CertificateFiles.of(self.tls, role)
         elif self.rendezvous is None:
             check_launched()
@@ -255,7 +261,7 @@ class Join:
             InputError: A setting does not fit, or else what `party.take_part` raises.
         """
         role = self.check()
-        plan = _with(plan, self, self.data_owner_address)
+        plan = _with(plan, self, self.data_owner_address, self.relay)
         return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
 
 
@@ -287,7 +293,7 @@ def _released(
     return found
 
 
-def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None, relay: str | None = None) -> Plan:
     """Return `plan` with the session's engine, time limits, transport and integrity. A warning says what leaks.
 
     A check of messages is public: it stands in the public configuration, and where there is none, nothing stands there,
@@ -295,7 +301,7 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
     """
     warn(session.engine)
     folder = None if session.tls is None else str(Path(session.tls).absolute())
-    transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
+    transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address, relay=relay)
     integrity = checks_messages(session.integrity)
     if integrity:
         public = plan.public | {INTEGRITY: ON}

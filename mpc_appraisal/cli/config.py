@@ -43,6 +43,7 @@ OWN = (
     "session.tls",
     "session.in_the_clear",
     "session.data_owner_address",
+    "session.relay",
     "data.root",
     "data.alike",  # a default of scenario.labels, which is public
     "features.path",

@@ -48,6 +48,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
         config["party"].pop("resolution")
     if config.get("recipe") is None:  # jobs that finished before there were recipes keep their keys
         config.pop("recipe", None)
+    if isinstance(config.get("session"), dict) and config["session"].get("relay") is None:  # and before relays
+        config["session"].pop("relay", None)
     if config.get("overlap") is None:  # the same holds for counts of shared items
         for key in OVERLAP:
             config.pop(key, None)

@@ -170,6 +170,7 @@ def digest(*overrides: str) -> str:
         "session.tls=somewhere",
         "session.in_the_clear=true",
         "session.data_owner_address=tcp://127.0.0.1:1",
+        "session.relay=127.0.0.1:1",
         "data.root=somewhere",
         "hydra.run.dir=elsewhere",
     ],
@@ -188,6 +189,7 @@ def leaves(node, prefix="") -> list[str]:
 BASE = ("session=join", "appraisal=all", "data=mnist")
 OWN = (
     *("party.", "session.role", "session.tls", "session.in_the_clear", "session.data_owner_address"),
+    "session.relay",
     *("data.root", "features.path", "resume", "overwrite", "quiet", "evaluate.", "attack."),
     *("appraisal.influence.group", "appraisal.influence.class_weights"),  # parts of the model owner's commitment
 )

@@ -16,6 +16,7 @@ from mpc_appraisal.mpc.net.certificates import CertificateFiles, make_trial
 from mpc_appraisal.mpc.net.handshake import Listener, dial
 from mpc_appraisal.mpc.net.stream import Outgoing
 from mpc_appraisal.mpc.net.tls import TlsLink
+from mpc_appraisal.mpc.net.ways import BoundSocket
 
 
 def certificates(folder: Path, trial: Path, kind: str) -> CertificateFiles:
@@ -115,9 +116,8 @@ def test_a_party_joins_once_however_late_its_first_greeter_wakes(trial, monkeypa
     monkeypatch.setattr(Outgoing, "send", slow)
     failed: list[BaseException] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: failed.append(told.exc_value))
-    listener = Listener(
-        CertificateFiles.of(trial, MODEL_OWNER), "127.0.0.1", 0, "session.rendezvous", lambda role: None, arrived
-    )
+    source = BoundSocket("127.0.0.1", 0, "session.rendezvous")
+    listener = Listener(CertificateFiles.of(trial, MODEL_OWNER), source, lambda role: None, arrived)
     try:
         where = f"tcp://127.0.0.1:{listener.port}"
         dial(MODEL_OWNER, where, DATA_OWNER, CertificateFiles.of(trial, DATA_OWNER), 5.0, lambda host: None)

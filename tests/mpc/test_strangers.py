@@ -17,10 +17,10 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROOT, free_port, stretche
 
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.mpc.net.certificates import make_trial
-from mpc_appraisal.mpc.net.handshake import _bind
 from mpc_appraisal.mpc.net.rendezvous import parse_address
 from mpc_appraisal.mpc.net.strangers import cannot_listen
 from mpc_appraisal.mpc.net.transport import Transport
+from mpc_appraisal.mpc.net.ways import bind
 
 SECONDS = 2.0  # session.join_timeout
 MORE = 3.0  # seconds beyond it on an idle machine, for finding out who answers and for ending
@@ -153,7 +153,7 @@ def test_a_port_that_torchrun_states_is_named_by_its_own_key(monkeypatch):
 
 def test_the_data_owners_own_address_that_is_taken_is_named_by_its_key():
     with listening(KINDS["silent"][0]) as port, pytest.raises(InputError) as error:
-        _bind("127.0.0.1", port, "session.data_owner_address")
+        bind("127.0.0.1", port, "session.data_owner_address")
     assert "another process listens already" in error.value.value
     assert error.value.expected.endswith("end that process, or change session.data_owner_address")
 

@@ -1,6 +1,7 @@
 """One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, by default over tls.
 
-WHAT selects what the parties do after they have connected.
+ADDRESS is tcp://HOST:PORT, or relay=HOST:PORT for a session through a relay. WHAT selects what the parties do after
+they have connected.
 
     loop                  the owners exchange tensors until they are killed
     busy                  the model owner computes and never looks at its peers
@@ -90,7 +91,9 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
     pickle.loads = pickle.load = pickle.Unpickler = refuse
     if what == "big":
         wire.WINDOW_BYTES = tcp.WINDOW_BYTES = 1 << 20
-    link = Transport(transport, folder, freeze_timeout=3.0).connect(role, address, 240.0)
+    relay = address.removeprefix("relay=") if address.startswith("relay=") else None
+    parts = Transport(transport, folder, freeze_timeout=3.0, relay=relay)
+    link = parts.connect(role, None if relay else address, 240.0)
     try:
         with link.interrupting():
             if what == "load" and role == "model_owner":

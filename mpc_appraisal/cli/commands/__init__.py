@@ -40,6 +40,7 @@ ABOUT: dict[str, tuple[str, str]] = {
         "preflight train=train.npz test=test.npz appraisal=influence",
     ),
     "recipe": ("describe how a raw table becomes features", "recipe infer train.csv --label bought"),
+    "relay": ("forward encrypted sessions, so that no party opens a port", "relay listen=0.0.0.0:7787"),
     "report": ("write one page on sweeps, or set two side by side", "report out/sweep"),
 }
 

@@ -26,14 +26,14 @@ from typing import Any
 
 from cryptography import x509
 
-from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.certificates import CertificateFiles, certified_role, key_digest
 from mpc_appraisal.mpc.net.frames import FrameError, Kind
 from mpc_appraisal.mpc.net.message_schemas import parse, printable
-from mpc_appraisal.mpc.net.rendezvous import parse_address
-from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
+from mpc_appraisal.mpc.net.relay.client import RelaySeat, RelayWay
 from mpc_appraisal.mpc.net.stream import GONE, Incoming, Outgoing, Woken
+from mpc_appraisal.mpc.net.ways import BoundSocket, StraightWay
 
 HANDSHAKE_SECONDS = 5.0
 GREETERS = 32  # newcomers that are greeted at once; one more replaces the one that has been silent longest
@@ -45,11 +45,6 @@ USES = ("send", "receive")  # what the party that dials does with a connection
 Hello = dict[str, Any]
 Claim = Callable[[str], str | None]  # takes a role; returns why its claim is refused, or None where it is granted
 Joined = Callable[[str, Incoming, Outgoing, Hello], None]
-
-
-def address_of(host: str, port: int) -> str:
-    """Return 'tcp://host:port', with an IPv6 host in brackets."""
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def _shake_hands(sock: ssl.SSLSocket, deadline: float) -> None:
@@ -78,18 +73,19 @@ class Listener:
 
     Args:
         certificates: This party's certificate files.
-        host, port: The address. Port 0 chooses a free port, which the attribute `port` then states.
-        name: The configuration key of the address, for error messages.
+        source: What connections are taken from: a `BoundSocket`, or a seat at a relay (`RelaySeat`).
         claim: A function that grants or refuses the role of a party whose two connections have come (see `Claim`).
         joined: A function that is called with the role, both streams and the greeting of an admitted party.
 
-    Raises InputError: Nothing can listen at the address.
+    Attributes:
+        port: The port at which others reach this party.
+        refused: The PeerError by which a relay refuses this party, or None.
     """
 
-    def __init__(self, certificates: CertificateFiles, host: str, port: int, name: str, claim: Claim, joined: Joined):
+    def __init__(self, certificates: CertificateFiles, source: BoundSocket | RelaySeat, claim: Claim, joined: Joined):
         self._claim, self._joined, self._context = claim, joined, certificates.context(server=True)
-        self._socket = _bind(host, port, name)
-        self.port = self._socket.getsockname()[1]
+        self._source, self.port = source, source.port
+        self.refused: PeerError | None = None
         self.turned_away: list[str] = []  # why the last three newcomers were turned away
         self._halves: dict[tuple[str, str], dict[str, Incoming | Outgoing]] = {}
         self._lock, self._closed = threading.Lock(), False
@@ -97,12 +93,14 @@ class Listener:
         threading.Thread(target=self._listen, daemon=True, name="listener").start()
 
     def _listen(self) -> None:
-        self._socket.settimeout(0.2)
         while not self._closed:
             try:
-                raw, _ = self._socket.accept()
+                raw = self._source.accept()
             except TimeoutError:
                 continue
+            except PeerError as error:
+                self.refused = error
+                return
             except OSError:
                 if self._closed:
                     return
@@ -173,30 +171,15 @@ class Listener:
     def _turn_away(self, why: str) -> None:
         self.turned_away = [*self.turned_away[-2:], shown(why, 200)]
 
+    def reasons(self) -> str:
+        """Return why newcomers were turned away, and what is wrong with a relay, to be put after a message."""
+        trouble = [self._source.trouble] if self._source.trouble else []
+        return "".join(f"; {why}" for why in [*self.turned_away, *trouble])
+
     def close(self) -> None:
         """Stop listening."""
         self._closed = True
-        self._socket.close()
-
-
-def _bind(host: str, port: int, name: str) -> socket.socket:
-    """Return a socket that listens at `host`, or at all of this machine's addresses if it cannot listen at `host`.
-
-    Raises InputError, which names the key `name`, if nothing can listen there.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InputError(
-            name, address_of(host, port), f"an address of this machine to listen on ({error.strerror})"
-        ) from error
-    try:
-        return socket.create_server(found[4][:2], family=found[0], backlog=GREETERS)
-    except OSError:
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET, backlog=GREETERS)
-        except OSError as error:
-            raise cannot_listen(name, address_of(host, port), host, port, error) from error
+        self._source.close()
 
 
 def _hang_up(sock: socket.socket) -> None:
@@ -238,7 +221,7 @@ def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
 
 def dial(
     peer: str,
-    address: str,
+    address: str | StraightWay | RelayWay,
     role: str,
     certificates: CertificateFiles,
     timeout: float,
@@ -248,42 +231,33 @@ def dial(
 
     Args:
         peer: The role of the party that listens.
-        address: The 'tcp://host:port' at which it listens.
+        address: The 'tcp://host:port' at which it listens, or the way to it.
         role: The role of this party.
         certificates: This party's certificate files.
         timeout: The seconds for which connecting is tried again and again.
         address_for: A function from this party's own address on the way to the peer to the address that the peer is
             given, or None.
 
-    Raises PeerError: Nobody listened, or one of the two parties refuses the other.
+    Raises PeerError: Nobody listened, one of the two parties refuses the other, or a relay refuses this party.
     """
-    host, port = parse_address(address)
+    way = StraightWay(address) if isinstance(address, str) else address
     context, instance = certificates.context(server=False), os.urandom(8).hex()
     deadline = time.monotonic() + timeout
     halves: dict[str, Incoming | Outgoing] = {}
     while len(halves) < len(USES):
         use = USES[len(halves)]
         hello = {"role": role, "use": use, "instance": instance}
-        patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
         try:
-            halves[use] = _connect(context, (host, port), peer, hello, address_for, patience)
-        except ssl.SSLCertVerificationError as error:
-            raise PeerError(f"the listener at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
+            halves[use] = _connect(context, way, peer, hello, address_for, deadline)
         except PermissionError as error:
             raise PeerError(f"{peer} refused this party: {error}") from error
         except (*GONE, EOFError, TimeoutError) as error:
-            reason = str(getattr(error, "reason", None) or getattr(error.__cause__, "reason", None) or "")
-            if "ALERT" in reason:
-                alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
-                raise PeerError(f"{peer} refused this party's certificate: {alert}") from error
-            if time.monotonic() > deadline:
-                message = f"{peer} did not come: no party answered at {address} within {timeout:g} s"
-                if not isinstance(error, ConnectionRefusedError):
-                    cause = reason or str(error) or type(error).__name__
-                    message += f"; the last attempt ended with {shown(cause, 120)}"
-                if (found := who_answers(host, port)) is not None:
-                    message += f"; {host}:{port} {found}; it is not the {peer} of an appraisal over tls"
-                raise PeerError(message) from error
+            late = time.monotonic() > deadline
+            refusal = _refusal(way, peer, error)
+            if refusal is not None and (late or not way.several):
+                raise PeerError(refusal) from error
+            if late:
+                raise PeerError(way.absent(peer, timeout, error, _reason(error))) from error
             time.sleep(RETRY_SECONDS)
     if (refusal := _two_keys(halves)) is not None:
         for half in halves.values():
@@ -293,16 +267,33 @@ def dial(
     return halves["receive"], halves["send"]
 
 
+def _reason(error: BaseException) -> str:
+    """Return the reason that OpenSSL gives for an error, or an empty text."""
+    return str(getattr(error, "reason", None) or getattr(error.__cause__, "reason", None) or "")
+
+
+def _refusal(way: StraightWay | RelayWay, peer: str, error: BaseException) -> str | None:
+    """Return what to say where one of the two sides refuses the other's certificate, or None for any other error."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{way.stranger(peer)} is not {peer}: {shown(error.verify_message, 200)}"
+    reason = _reason(error)
+    if "ALERT" not in reason:
+        return None
+    alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
+    return f"{peer if not way.several else way.stranger(peer)} refused this party's certificate: {alert}"
+
+
 def _connect(
     context: ssl.SSLContext,
-    place: tuple[str, int],
+    way: StraightWay | RelayWay,
     peer: str,
     hello: Hello,
     address_for: Callable[[str], str | None],
-    patience: float,
+    deadline: float,
 ) -> Incoming | Outgoing:
     """Make one connection, and send the greeting `hello` with this party's address. Any error closes the socket."""
-    sock = socket.create_connection(place, patience)
+    patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
+    sock = way.open(peer, deadline, patience)
     try:
         sock = _without_delay(sock)
         hello = hello | {"address": address_for(sock.getsockname()[0])}

@@ -56,10 +56,13 @@ def check_launched() -> None:
         raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
 
 
-def check_stated(address: str | None) -> None:
-    """Raise InputError where no address is stated, which tls needs under torchrun too."""
-    if address is None:
-        raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
+def check_stated(address: str | None, relay: str | None = None) -> None:
+    """Raise InputError where neither an address nor a relay is stated, which tls needs under torchrun too, or both."""
+    if address is None and relay is None:
+        expected = "tcp://HOST:PORT with the transport tls, under torchrun too, or else session.relay=HOST:PORT"
+        raise InputError("session.rendezvous", None, expected)
+    if address is not None and relay is not None:
+        raise InputError("session.rendezvous", repr(address), "no address beside session.relay: no party listens")
 
 
 class Rendezvous(FailureDetector):

@@ -1,8 +1,9 @@
 """Sending and receiving frames over TLS connections, one for each direction.
 
 A frame is a header and a payload (see `frames`), and a peer is the party at the other end. `Outgoing` sends frames to a
-peer, large frames by a thread of its own. `Incoming` reads the frames of a peer. Each direction has its own connection,
-because two threads must not read and write one TLS connection at the same time.
+peer, large frames by a thread of its own. `Incoming` reads the frames of a peer. `Peer` holds both of a connected
+party. Each direction has its own connection, because two threads must not read and write one TLS connection at the same
+time.
 
 The sizes and times below may change. Sockets must never block: waits are in poll, with a deadline and a descriptor that
 ends them. Frames must leave in the order of their sequence numbers.
@@ -20,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import torch
 
@@ -265,3 +267,22 @@ class Outgoing:
             self.broken = time.monotonic()
             self._thread.join(2 * TICK_SECONDS)
         self.sock.close()
+
+
+@dataclass
+class Peer:
+    """One connected party.
+
+    Attributes:
+        incoming, outgoing: The two connections with the party.
+        left: True once the party has said goodbye.
+        lost: True once the party is dead or frozen.
+        inbox: The messages that were read before they were asked for.
+    """
+
+    role: str
+    incoming: Incoming
+    outgoing: Outgoing
+    left: bool = False
+    lost: bool = False
+    inbox: deque[tuple[Header, bytes]] = field(default_factory=deque)

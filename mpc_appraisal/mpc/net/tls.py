@@ -3,7 +3,7 @@
 `TlsLink` is one party's connections to the others. It exchanges public JSON messages, as `Rendezvous` does over the
 transports in the clear, and carries tensors and heartbeats. `TlsChannel` is the engine's channel over a link. The model
 owner listens at the rendezvous. The data owner listens at an address that the model owner passes on to the dealer. Each
-two parties are connected directly, so that nothing is relayed.
+two parties are connected directly, or through a relay to which all of them dial out and which can read nothing.
 
 A party whose connection ends without a goodbye is dead, and a party that gives no sign of life for `freeze` seconds is
 frozen. A party that computes for long is neither, because a thread sends its heartbeats. The times and sizes may
@@ -17,8 +17,6 @@ import os
 import select
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
 
 import torch
 from cryptography import x509
@@ -30,11 +28,13 @@ from mpc_appraisal.mpc.net.certificates import CertificateFiles, key_digest
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, FailureDetector
 from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, nbytes, view_of
-from mpc_appraisal.mpc.net.handshake import Hello, Listener, address_of, dial
+from mpc_appraisal.mpc.net.handshake import Hello, Listener, dial
 from mpc_appraisal.mpc.net.message_schemas import check, parse, printable
 from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.relay.client import ALIKE, RelayWay
 from mpc_appraisal.mpc.net.rendezvous import check_stated, parse_address
-from mpc_appraisal.mpc.net.stream import Incoming, Outgoing, Woken
+from mpc_appraisal.mpc.net.stream import Incoming, Outgoing, Peer, Woken
+from mpc_appraisal.mpc.net.ways import BoundSocket, address_of
 from mpc_appraisal.mpc.ring.buffers import empty
 
 MESSAGE_BYTES = 16 << 20
@@ -42,25 +42,6 @@ ABORT_BYTES = 4096
 WATCH_SECONDS = 0.1
 FLUSH_SECONDS = 0.7  # the goodbye may take this time to reach the parties that are alive
 POLL_SECONDS = 0.02
-
-
-@dataclass
-class Peer:
-    """One connected party.
-
-    Attributes:
-        incoming, outgoing: The two connections with the party.
-        left: True once the party has said goodbye.
-        lost: True once the party is dead or frozen.
-        inbox: The messages that were read before they were asked for.
-    """
-
-    role: str
-    incoming: Incoming
-    outgoing: Outgoing
-    left: bool = False
-    lost: bool = False
-    inbox: deque[tuple[Header, bytes]] = field(default_factory=deque)
 
 
 class TlsLink(FailureDetector):
@@ -75,6 +56,7 @@ class TlsLink(FailureDetector):
         data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner. None takes the address
             that the data owner has on the way to the model owner, at a free port.
         roles: The roles that take part, in the order of their ranks.
+        relay: The 'HOST:PORT' or 'HOST:PORT/NAME' of a relay, through which the parties meet in place of an address.
 
     Raises:
         InputError: The address or the certificate files are wrong, or this party cannot listen.
@@ -90,13 +72,15 @@ class TlsLink(FailureDetector):
         freeze: float = FREEZE_SECONDS,
         data_owner_address: str | None = None,
         roles: tuple[str, ...] = ROLES,
+        relay: str | None = None,
     ):
         rank_of(role)
-        check_stated(address)
+        check_stated(address, relay)
         super().__init__(freeze)
-        host, port = parse_address(address)
-        self.role, self.timeout, self.where, self.roles = role, float(timeout), address, roles
         self._certificates = CertificateFiles.of(folder, role)
+        self._relay = None if relay is None else RelayWay(relay, role, self._certificates.authority)
+        self.where = address if self._relay is None else self._relay.where
+        self.role, self.timeout, self.roles = role, float(timeout), roles
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}
         self._taken: set[str] = set()
@@ -108,28 +92,29 @@ class TlsLink(FailureDetector):
         self._monitor = threading.Thread(target=self._watch, daemon=True, name="monitor")
         self._monitor.start()
         if role == MODEL_OWNER:
-            self._listen_at(host, port, "session.rendezvous")
+            self._listen_at(*(parse_address(address) if relay is None else ("", 0)), "session.rendezvous")
         else:
             self._connect(MODEL_OWNER, address, self.timeout)
 
     # -- connections -----------------------------------------------------------------------------------------------
     def _connect(self, peer: str, address: str, patience: float) -> None:
-        pair = dial(peer, address, self.role, self._certificates, patience, self._listen)
+        pair = dial(peer, self._relay or address, self.role, self._certificates, patience, self._listen)
         self._add(peer, *pair, {})
 
     def _listen(self, host: str) -> str | None:
         """Listen for the dealer at the data owner and return the address; return None where no dealer comes."""
         if self.role != DATA_OWNER or DEALER not in self.roles:
             return None
-        port = 0
+        port, name = 0, "session.data_owner_address"
         if self._own_address is not None:
-            host, port = parse_address(self._own_address, "session.data_owner_address")
+            host, port = parse_address(self._own_address, name)
         if self._listener is None:
-            self._listen_at(host, port, "session.data_owner_address")
-        return address_of(host, self._listener.port)
+            self._listen_at(host, port, name)
+        return self._relay.address if self._relay else address_of(host, self._listener.port)
 
     def _listen_at(self, host: str, port: int, name: str) -> None:
-        self._listener = Listener(self._certificates, host, port, name, self._claim, self._add)
+        source = self._relay.source() if self._relay else BoundSocket(host, port, name)
+        self._listener = Listener(self._certificates, source, self._claim, self._add)
 
     def _claim(self, role: str) -> str | None:
         """Grant `role` to a newcomer with its certificate, and return None, or return why the role is refused."""
@@ -172,12 +157,19 @@ class TlsLink(FailureDetector):
             self._connect(DATA_OWNER, str(address), max(deadline - time.monotonic(), POLL_SECONDS))
         while len(self._peers) < len(self.roles) - 1:
             self.check()
+            if self._listener.refused is not None:
+                raise self._listener.refused
             if time.monotonic() > deadline:
                 missing = [role for role in self.roles if role != self.role and role not in self._peers]
-                away = "".join(f"; {why}" for why in self._listener.turned_away)
-                where = f"to {self.where} " if self.role == MODEL_OWNER else ""
-                raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
+                where = f"to {self.where} " if self._relay or self.role == MODEL_OWNER else ""
+                alike = f"; {ALIKE}" if self._relay else ""
+                raise PeerError(
+                    f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s"
+                    f"{self._listener.reasons()}{alike}"
+                )
             time.sleep(POLL_SECONDS)
+        if self._relay is not None and self._listener is not None:
+            self._listener.close()  # whoever is late finds an empty seat
         self.check()
 
     def certified(self, role: str) -> str | None:
@@ -248,11 +240,13 @@ class TlsLink(FailureDetector):
         except (TimeoutError, Woken):
             pass
 
-    @staticmethod
-    def _loss_of(peer: Peer) -> str:
-        """Return how the party was lost, in words."""
-        how = "left before the end" if peer.left else "is gone: its process ended, or the network between us"
-        return f"{peer.role} {how}"
+    def _loss_of(self, peer: Peer) -> str:
+        """Return how the party was lost, in words, with what the relay says of it if there is one."""
+        if peer.left:
+            return f"{peer.role} left before the end"
+        if self._relay is None:
+            return f"{peer.role} is gone: its process ended, or the network between us"
+        return f"{peer.role} is gone: its process ended, or the relay or the network between us{self._relay.why()}"
 
     def _check_alive(self, peer: Peer) -> None:
         """Report the party as lost if it is silent for too long, or if nothing can be sent to it."""
@@ -261,7 +255,8 @@ class TlsLink(FailureDetector):
             return
         if incoming.held is None and now - incoming.heard > self.freeze:
             peer.lost = True
-            self._fail(PeerError(f"{peer.role} stopped: no sign of life for {self.freeze:g} s"))
+            held = ", which a relay that holds bytes back looks like too" if self._relay else ""
+            self._fail(PeerError(f"{peer.role} stopped: no sign of life for {self.freeze:g} s{held}"))
         elif broken is not None and now - broken > 1.0:
             peer.lost = True
             self._fail(PeerError(self._loss_of(peer)))

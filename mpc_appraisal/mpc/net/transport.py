@@ -16,6 +16,7 @@ from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
+from mpc_appraisal.mpc.net.relay.greeting import parse_relay
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
 
@@ -49,6 +50,18 @@ def check_seconds(group: str = "session.", **stated: object) -> None:
         number(f"{group}{key}", value, expected, above=0, most=LARGEST_SECONDS)
 
 
+def check_relay(relay: object, kind: str, name: str = "session.relay") -> None:
+    """Raise InputError, under the name `name`, for a relay that is none, or that the transport `kind` cannot use.
+
+    The transports in the clear are refused on every machine, since a relay could read and change what they send.
+    """
+    if relay is None:
+        return
+    parse_relay(relay, name)
+    if kind != "tls":
+        raise InputError(name, repr(relay), f"session.transport=tls: a relay could read and change what {kind} sends")
+
+
 @dataclass(frozen=True)
 class Transport:
     """How the parties are connected.
@@ -60,8 +73,9 @@ class Transport:
         data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner over tls. None takes the
             address that the data owner has on the way to the model owner, at a free port.
         roles: The roles that take part, in the order of their ranks.
+        relay: The 'HOST:PORT' or 'HOST:PORT/NAME' of a relay that all parties dial; only 'tls' can use one.
 
-    Raises InputError: `kind` is unknown, or `freeze_timeout` is not a number above 0.
+    Raises InputError: `kind` is unknown, `freeze_timeout` is not a number above 0, or the relay does not fit.
     """
 
     kind: str = "tcp"
@@ -69,10 +83,12 @@ class Transport:
     freeze_timeout: float = FREEZE_SECONDS
     data_owner_address: str | None = None
     roles: tuple[str, ...] = ROLES
+    relay: str | None = None
 
     def __post_init__(self):
         check_seconds("", freeze_timeout=self.freeze_timeout)
         one_of("transport", self.kind, TRANSPORTS)
+        check_relay(self.relay, self.kind)
 
     def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
         """Meet the other parties at `address` and return the connection.
@@ -80,5 +96,6 @@ class Transport:
         The arguments and the errors are those of `Rendezvous` and `TlsLink`; `hosted` has no effect over tls.
         """
         if self.kind == "tls":
-            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address, self.roles)
+            own = self.data_owner_address
+            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, own, self.roles, self.relay)
         return Rendezvous(role, address, timeout, hosted, self.freeze_timeout, self.roles)
