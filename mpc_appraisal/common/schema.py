@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache, cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ from mpc_appraisal.common.text import shown
 
 COUNT = 2**53  # the largest whole number: beyond it JSON readers differ
 LARGEST = sys.float_info.max
-ZONED_TIME = "zoned-time"  # a format of texts, in the sense of JSON schemas
+ZONED_TIME, DAY = "zoned-time", "day"  # formats of texts, in the sense of JSON schemas
 
 Part = dict[str, Any]  # a JSON schema of one value
 
@@ -91,6 +91,11 @@ def zoned_time() -> Part:
     """Describe a text that states a time with its zone in ISO 8601."""
     words = "a time with its zone, as in 2026-01-31T12:00:00+00:00"
     return {"type": "string", "format": ZONED_TIME, "description": words}
+
+
+def day() -> Part:
+    """Describe a text that states a day as ISO 8601 does, year, month and day with hyphens."""
+    return {"type": "string", "format": DAY, "description": "a day of the calendar, as in 2026-01-31"}
 
 
 def many(items: Part, least: int = 1, most: int | None = None) -> Part:
@@ -172,7 +177,13 @@ def _formats() -> Any:
 
     found = FormatChecker(formats=())
     found.checks(ZONED_TIME, raises=ValueError)(_has_zone)
+    found.checks(DAY, raises=ValueError)(_is_day)
     return found
+
+
+def _is_day(value: Any) -> bool:
+    # Later versions of Python read other forms too, such as 20260131 and 2026-W05-6.
+    return not isinstance(value, str) or date.fromisoformat(value).isoformat() == value
 
 
 def _has_zone(value: Any) -> bool:

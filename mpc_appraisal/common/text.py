@@ -12,6 +12,13 @@ from typing import Any
 
 # An absolute or home path, a Windows drive, an address, or a relative path to a data file.
 PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^/\\]*\.[A-Za-z]\w*$")
+# An address that a page may link to: no other scheme, no user or password, and no character that ends it early.
+WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?")
+
+
+def is_web_address(text: str) -> bool:
+    """Say whether a text is an address of http or https, in ASCII and of at most 2000 characters."""
+    return len(text) <= 2000 and WEB_ADDRESS.fullmatch(text) is not None
 
 
 def shown(value: Any, longest: int = 80) -> str:

@@ -39,6 +39,7 @@ def test_the_command(processes, tmp_path):
     x, y = problem(60)
     data, out = write_npz(tmp_path / "own" / "seller.npz", x, y), tmp_path / "out"
     stated = [f"data={data}", "name=sales-1", f"out={out}", f"title={ESCAPE}", "terms=once", "price=10", "currency=EUR"]
+    stated += ["creator=Müller & Söhne", "date=2026-01-31", "version=1.0.0", "licence=CC-BY-4.0"]
     stated += ["purposes=research, teaching", "minimum_rows=20", "samples=synthetic:4", "columns=a,b,c,d"]
     done = command(processes, "publish", "publish", *stated)
     assert done.code == 0, done.err
@@ -52,10 +53,11 @@ def test_the_command(processes, tmp_path):
     (out / "bad\x1b.json").write_text("{")
     shown = command(processes, "list", "list", f"in={out}")
     assert shown.code == 1 and "sales-1" in shown.out and r"bad\x1b.json" in shown.err
-    found = command(processes, "search", "search", f"in={out}", "OWNED", "rows>=60", "price<=10")
+    found = command(processes, "search", "search", f"in={out}", "OWNED", "rows>=60", "price<=10", "date<2027-01-01")
     assert found.code == 0 and "1 of 1" in found.out and "sales-1" in found.out
     one = command(processes, "show", "show", "sales-1", f"in={out}")
     assert one.code == 0 and listing.digest in one.out and "teaching" in one.out and "Samples (synthetic)" in one.out
+    assert all(word in one.out for word in ("Müller & Söhne", "2026-01-31", "1.0.0"))
     assert not any("\x1b" in end.out + end.err or "\u202e" in end.out for end in (shown, found, one))
 
 
@@ -219,6 +221,11 @@ def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes,
         (["publish", "data=small.npz", "name=a", "price=nan", "currency=EUR"], "price: got 'nan'; expected a finite"),
         (["publish", "data=small.npz", "name=a", "statistics=maybe"], "yes or no"),
         (["publish", "data=small.npz", "name=a", "minimum_rows=4"], r"terms\.minimum_rows: got 4; expected at most 3"),
+        (["publish", "data=small.npz", "name=a", "date=today"], r"publication\.date: got 'today'; expected a day of"),
+        (["publish", "data=small.npz", "name=a", "version=2"], r"publication\.version: got '2'; expected three whole"),
+        (["publish", "data=small.npz", "name=a", "creator="], r"publication\.creator: got ''; expected a text of 1 to"),
+        (["publish", "data=small.npz", "name=a", "licence=javascript:a()"], "licence: got javascript.*; expected the"),
+        (["publish", "data=small.npz", "name=a", "licence=http://"], "licence: got http://; expected the name of a"),
         (["list", "rows>=3"], "to choose among listings: search"),
         (["list"], "in: got catalogue; expected the folder"),
         (["show"], "one name"),

@@ -63,6 +63,7 @@ def full(digits):
     columns = tuple((f"pixel {k}", kind) for k, kind in enumerate(types_of(digits)))
     terms = Terms("once\na week", 10, 99.5, "EUR", "CC-BY-4.0", ("research", "teaching"), "owner@example.org")
     told = {"samples": synthetic_samples(digits, 2), "statistics": statistics(digits)}
+    told |= {"creator": "Müller & Söhne", "date": "2026-01-31", "version": "1.10.0"}
     texts = {"title": "Ziffern & digits", "description": "Größe 8 x 8 " + ESCAPE, "encoding": "0..16"}
     return listed(digits, name="full", columns=columns, terms=terms, **texts, **told)
 
@@ -203,6 +204,47 @@ def test_a_listing_tells_nothing_that_was_not_asked_for():
     assert set(content["data"]) == {"rows", "features", "classes", "types", "encoding"}
 
 
+# A file of the version before listings had a creator, a date and a version.
+OLD = """{
+ "commitment": {
+  "digest": "795676c5634b65dc017ae9f0f82e59cc0d2dbf953ff57e438eff11f700b94b03",
+  "scheme": "sha256-salted-rows-1"
+ },
+ "data": {
+  "classes": 3,
+  "encoding": "",
+  "features": 3,
+  "rows": 3,
+  "types": {
+   "binary": 1,
+   "integer": 1,
+   "real": 1
+  }
+ },
+ "description": "",
+ "format": "mpc_appraisal listing",
+ "name": "a",
+ "terms": {
+  "currency": "EUR",
+  "licence": "free to look at: once",
+  "minimum_rows": 1,
+  "price": 1.5,
+  "text": ""
+ },
+ "title": "",
+ "version": 1
+}
+"""
+
+
+def test_an_old_listing_is_read_and_keeps_its_digest(tmp_path):
+    (tmp_path / "a.json").write_text(OLD)
+    old = read_listing(tmp_path / "a.json")
+    assert old.text() == OLD and (old.creator, old.date, old.version) == (None, None, None)
+    assert old.file_digest == "b25c71bcd8eaa60a0b751b7e618219106eedcc48dc591d014c6628edf19717d9"
+    check_listing(old, small(), SALT)
+
+
 def put(content: dict, field: str, value) -> None:
     *parents, last = field.split(".")
     for key in parents:
@@ -259,6 +301,17 @@ VIOLATIONS = [
     ("statistics.deviation.0", -1, "0 or more"),
     ("statistics.rows_by_class.0", 0, "rows in all"),
     ("statistics.rows_by_class", [1], "one a class"),
+    ("publication", {}, "one or more of creator, date, version"),
+    ("publication.creator", "", "a text of 1 to 200 characters"),
+    ("publication.date", "2026-02-29", "a day of the calendar"),
+    ("publication.date", "2026-1-31", "a day of the calendar"),
+    ("publication.date", "20260131", "a day of the calendar"),
+    ("publication.date", "2026-W05-6", "a day of the calendar"),
+    ("publication.date", "2026-01-31T00:00:00", "a day of the calendar"),
+    ("publication.version", "1.0", "as in 1.0.0"),
+    ("publication.version", "1.0.01", "as in 1.0.0"),
+    ("publication.version", "1.0.٣", "as in 1.0.0"),
+    ("publication.version", "v1.0.0", "as in 1.0.0"),
 ]
 
 
@@ -274,13 +327,18 @@ def test_each_violation_is_named_with_file_field_and_expectation(tmp_path, full,
     assert expected in caught.value.expected
 
 
-@pytest.mark.parametrize("part", ["", "data.", "data.types.", "terms.", "commitment.", "samples.", "statistics."])
+PARTS = ["", "data.", "data.types.", "terms.", "commitment.", "samples.", "statistics.", "publication."]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_unknown_and_missing_fields(tmp_path, full, part):
     content = copy.deepcopy(full.content())
     put(content, part + "sale", 1)
     (tmp_path / "full.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="full.json: .*got 'sale'; expected no field but "):
         read_listing(tmp_path / "full.json")
+    if part == "publication.":
+        return  # each of its fields may be missing
     missing = {"": "title", "data.": "rows", "data.types.": "real", "terms.": "text", "commitment.": "digest"}
     missing |= {"samples.": "reveals", "statistics.": "mean"}
     content = copy.deepcopy(full.content())
@@ -338,6 +396,10 @@ def test_search_by_words_and_fields(full):
         assert matches(full, terms) and not matches(bare, terms), terms
     for term in ("licence=cc-by-4.0", "purposes=Teaching", "purposes!=military", "price<100", "samples=synthetic"):
         assert matches(full, [term]) and not matches(bare, [term]), term
+    for term in ("creator=müller & SÖHNE", "version=1.10.0", "date>=2026-01-31", "date<2026-02-01", "müller"):
+        assert matches(full, [term]) and not matches(bare, [term]), term
+    for term in ("creator=müller", "date>2026-01-31", "date=2026-01-30", "version!=1.10.0"):
+        assert not matches(full, [term]) and not matches(bare, [term]), term
     for term in ("ziffern birds", "rows<100", "licence=MIT", "price>=100", "purposes=teach", "name!=full"):
         assert not matches(full, [term]), term
     assert matches(bare, []) and matches(bare, ["rows=3", "rows<=3", "rows!=4", "rows>2", "samples=none"])
@@ -350,6 +412,8 @@ def test_search_by_words_and_fields(full):
         ("row>=3", "one of the fields rows, features"),
         ("rows>=many", "search: rows: got many; expected a number"),
         ("licence>=MIT", "= or !="),
+        ("version>=1.0.0", "= or !="),
+        ("date>=2026", "search: date: got 2026; expected a day, as in 2026-01-31"),
     ],
 )
 def test_a_search_that_makes_no_sense(term, match):

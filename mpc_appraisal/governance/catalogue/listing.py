@@ -121,6 +121,9 @@ class Listing:
         terms: what the owner asks for.
         samples, statistics: what the owner publishes on demand.
         resolution: with which scale, and how many bits, all numbers are integers; None where the owner does not say.
+        creator: who made the data set; None where the owner does not say.
+        date: the day on which this version of the data was published, as in 2026-01-31; None where none is stated.
+        version: the version of the data, as in 1.0.0; None where none is stated.
         where: the name of the listing in errors; it is not published.
     """
 
@@ -141,6 +144,9 @@ class Listing:
     samples: Samples | None = None
     statistics: Statistics | None = None
     resolution: Resolution | None = None
+    creator: str | None = None
+    date: str | None = None
+    version: str | None = None
     where: str = field(default="listing", compare=False)
 
     def __post_init__(self) -> None:
@@ -218,6 +224,9 @@ class Listing:
             "terms": {key: value for key, value in asdict(self.terms).items() if value not in (None, ())},
             "commitment": {"scheme": SCHEME, "digest": self.digest},
         }
+        publication = {"creator": self.creator, "date": self.date, "version": self.version}
+        publication = {key: value for key, value in publication.items() if value is not None}
+        content |= {"publication": publication} if publication else {}
         content |= {"samples": asdict(self.samples)} if self.samples else {}
         content |= {"statistics": asdict(self.statistics)} if self.statistics else {}
         return json.loads(json.dumps(content))  # tuples become lists, as they are read again
@@ -247,6 +256,7 @@ class Listing:
             statistics=statistics
             and Statistics(**{k: v if isinstance(v, str) else tuple(v) for k, v in statistics.items()}),
             resolution=Resolution(**data["resolution"]) if "resolution" in data else None,
+            **content.get("publication", {}),
             where=where,
         )
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.schema import Schema, hexadecimal, many, matching, number, one_of, record, text, whole
+from mpc_appraisal.common.schema import Schema, day, hexadecimal, many, matching, number, one_of, record, text, whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 
 FORMAT = "mpc_appraisal listing"
 VERSION = 1
 NAME = "[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"  # it is no path, and has one spelling on every file system
+RELEASE = "(0|[1-9][0-9]{0,8})([.](0|[1-9][0-9]{0,8})){2}"  # the version of the data, not of the file's format
+RELEASED = "three whole numbers with points between them, as in 1.0.0"
 NAMED = "1 to 64 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit"
 TYPES = ("binary", "integer", "real")
 MOST_FEATURES = 1 << 20
@@ -61,9 +63,13 @@ STATISTICS = record(
     deviation=many(number(0), most=MOST_FEATURES),
     reveals=text(2000, 1),
 )
+PUBLICATION = record({"creator": text(200, 1), "date": day(), "version": matching(RELEASE, RELEASED)}) | {
+    "minProperties": 1,
+    "description": "one or more of creator, date, version",
+}
 SCHEMA = Schema(
     record(
-        {"samples": SAMPLES, "statistics": STATISTICS},
+        {"samples": SAMPLES, "statistics": STATISTICS, "publication": PUBLICATION},
         format={"const": FORMAT},
         version={"const": VERSION},
         name=matching(NAME, NAMED),

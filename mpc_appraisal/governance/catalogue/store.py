@@ -2,8 +2,8 @@
 
 In go data with the owner's words, a folder, or the words of a search; out come the files of a listing, the listings of
 a folder, or whether a listing is found. Files with other endings in the folder are ignored. A field may be added to a
-search, in NUMBERS or TEXTS and in `fields`. The salt of a commitment has to be written outside the folder, which is
-meant to be published, and before the listing, so that no listing is without its salt.
+search, in NUMBERS, DAYS or TEXTS and in `fields`. The salt of a commitment has to be written outside the folder, which
+is meant to be published, and before the listing, so that no listing is without its salt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import Schema, day
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, write_salt
 from mpc_appraisal.governance.catalogue.listing import Listing, read_listing, write_listing
@@ -31,7 +32,9 @@ OPERATORS = {
 }
 CONDITION = re.compile(r"([a-z_]+)(>=|<=|!=|=|>|<)(.*)", re.DOTALL)
 NUMBERS = ("rows", "features", "classes", "price", "minimum_rows")
-TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples", "target")
+TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples", "target", "creator", "version")
+DAYS = ("date",)
+DAY = Schema(day())
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,16 @@ def fields(listing: Listing) -> dict[str, Any]:
         "purposes": terms.purposes or None,
         "samples": listing.samples.kind if listing.samples else "none",
         "target": listing.target.name if listing.target else None,
+        "creator": listing.creator,
+        "version": listing.version,
+        "date": listing.date,
     }
 
 
 def _words(listing: Listing, term: str) -> bool:
     terms = listing.terms
     texts = [listing.name, listing.title, listing.description, listing.encoding, terms.text, *terms.purposes]
-    texts += [terms.licence or "", terms.contact or "", *(name for name, _ in listing.columns)]
+    texts += [listing.creator or "", terms.licence or "", terms.contact or "", *(name for name, _ in listing.columns)]
     texts += [str(listing.target)] if listing.target else []
     text = "\n".join(texts).casefold()
     return all(word in text for word in term.casefold().split())
@@ -141,8 +147,8 @@ def _words(listing: Listing, term: str) -> bool:
 
 def _condition(listing: Listing, term: str) -> bool:
     field, sign, stated = CONDITION.fullmatch(term).groups()
-    if field not in (*NUMBERS, *TEXTS):
-        raise InputError("search", shown(term), f"one of the fields {', '.join((*NUMBERS, *TEXTS))}")
+    if field not in (*NUMBERS, *DAYS, *TEXTS):
+        raise InputError("search", shown(term), f"one of the fields {', '.join((*NUMBERS, *DAYS, *TEXTS))}")
     value = fields(listing)[field]
     if field in NUMBERS:
         try:
@@ -150,6 +156,10 @@ def _condition(listing: Listing, term: str) -> bool:
         except ValueError as error:
             raise InputError(f"search: {field}", shown(stated), "a number") from error
         return value is not None and OPERATORS[sign](value, number)
+    if field in DAYS:
+        if DAY.violation(stated) is not None:
+            raise InputError(f"search: {field}", shown(stated), "a day, as in 2026-01-31")
+        return value is not None and OPERATORS[sign](value, stated)  # days of this form are in order as texts are
     if sign not in ("=", "!="):
         raise InputError(f"search: {field}", shown(sign), "= or !=, for it is a text")
     values = [text.casefold() for text in (value if isinstance(value, tuple) else (value,)) if text is not None]

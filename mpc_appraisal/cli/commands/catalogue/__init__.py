@@ -9,6 +9,7 @@ so that no action may write data into it beyond what the owner asked to publish.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import Any
 
 from mpc_appraisal.cli.commands.catalogue import check, list, publish, search, show
@@ -17,8 +18,9 @@ from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES
-from mpc_appraisal.governance.catalogue.store import NUMBERS, TEXTS
+from mpc_appraisal.governance.catalogue.store import DAYS, NUMBERS, TEXTS
 
+TEXT_FIELDS = ("\n" + 9 * " ").join(wrap(", ".join(TEXTS), 70))
 USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALUE ...]
        mpc-appraisal catalogue list [in=DIR]
        mpc-appraisal catalogue search [in=DIR] [WORD ...] [FIELD>=VALUE ...]
@@ -37,15 +39,18 @@ publish: write a listing of a data file.
          FILE.NAME.salt beside the data). label=COLUMN and classes=N are as the
          data need them. recipe=FILE makes features of a raw table, and its
          digest and names are published. title, description and encoding are
-         texts. target=number says that the label column is a number, and
-         unit=TEXT its unit; a recipe says both itself.
+         texts. creator=NAME says who made the data, date=2026-01-31 when this
+         version of them was published, and version=1.0.0 which version it is.
+         target=number says that the label column is a number, and unit=TEXT
+         its unit; a recipe says both itself.
          columns=file publishes the features' names of the file's header, and
          columns=A,B,... names those of a file without names.
          class_names=A,B,... names labels 0, 1, ..., and class_names=file
          publishes the file's names. Names are compared with the buyer's.
          Without them, columns go by position and labels by number.
          terms=TEXT, minimum_rows=N, price=N, currency=EUR, licence=TEXT,
-         purposes=A,B,... and contact=TEXT state the terms.
+         purposes=A,B,... and contact=TEXT state the terms. A licence is the
+         name of one, as CC-BY-4.0 of SPDX, or its address, https://...
          statistics=yes publishes rows by class, means and deviations.
          samples=synthetic:N publishes invented rows, and samples=real:N real
          rows, which all can see, for N up to {MOST_SAMPLES}. By default none of
@@ -53,10 +58,10 @@ publish: write a listing of a data file.
 list:    print a table of all listings. Status 1 says that a file is bad
 search:  print a table of the listings in which all words occur and all
          conditions hold.
-         Numbers, with = != > >= < <=:
-         {", ".join(NUMBERS)}.
+         Numbers and days, with = != > >= < <=:
+         {", ".join((*NUMBERS, *DAYS))}.
          Texts, with = and !=:
-         {", ".join(TEXTS)}.
+         {TEXT_FIELDS}.
          An argument with < or > needs quotation marks
 show:    print everything that one listing says
 check:   are these the data that the listing commits to? The buyer asks it once

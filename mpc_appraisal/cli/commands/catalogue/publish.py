@@ -17,7 +17,7 @@ from mpc_appraisal.cli.arguments import number, yes_or_no
 from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, key_values, read_listed, recipe_of
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.text import shown
+from mpc_appraisal.common.text import is_web_address, shown
 from mpc_appraisal.data import Recipe, Resolution, check_codes, check_kind, resolution_of
 from mpc_appraisal.data.naming import named
 from mpc_appraisal.data.resolution import SCALES
@@ -30,8 +30,9 @@ from mpc_appraisal.governance.catalogue.store import publish
 
 FILE = "file"  # stands for the names that the file itself has
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
+PUBLICATION = ("creator", "date", "version")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
-KEYS += ("class_names", "samples", "statistics", "resolution", "recipe", "target", "unit", *TERMS)
+KEYS += ("class_names", "samples", "statistics", "resolution", "recipe", "target", "unit", *PUBLICATION, *TERMS)
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
@@ -72,6 +73,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
         "samples": _samples(stated.get("samples", "none"), data),
         "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,
     }
+    given |= {key: stated[key] for key in PUBLICATION if key in stated}
     given |= {key: stated.get(key, "") for key in ("title", "description", "encoding")}
     given["resolution"] = _resolution(data) if yes_or_no("resolution", stated.get("resolution", "no")) else None
     path = publish(data, given, out, secret)
@@ -120,12 +122,17 @@ def _target(stated: dict[str, str], recipe: Recipe | None, file: Path) -> Numeri
 
 def _terms(stated: dict[str, str]) -> Terms:
     """Return what the owner asks for, from the arguments of the same names."""
+    licence = stated.get("licence")
+    if licence and ":" in licence and not is_web_address(licence):
+        raise InputError(
+            "licence", shown(licence), "the name of a licence, or its address, as https://example.org/terms"
+        )
     return Terms(
         text=stated.get("terms", ""),
         minimum_rows=number("minimum_rows", stated.get("minimum_rows", "1"), int),
         price=number("price", stated["price"], float) if "price" in stated else None,
         currency=stated.get("currency"),
-        licence=stated.get("licence"),
+        licence=licence,
         purposes=_names(stated.get("purposes", "")),
         contact=stated.get("contact"),
     )

@@ -42,6 +42,9 @@ def _facts(listing: Listing) -> dict[str, str]:
     pairs = {
         "title": listing.title,
         "description": listing.description,
+        "creator": listing.creator or "",
+        "date": listing.date or "",
+        "version": listing.version or "",
         "rows": str(listing.rows),
         "features": f"{listing.features} ({types})",
         **({"target": str(listing.target)} if listing.target else {"classes": str(listing.classes)}),
