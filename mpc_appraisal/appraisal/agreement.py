@@ -37,6 +37,7 @@ from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import printable
 from mpc_appraisal.governance.approval.decide import Request, decide
+from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.approval.schema import FORMAT
 from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
@@ -88,6 +89,7 @@ def consent(
     compared: Sequence[str] = (),
     shared: SharedItems | None = None,
     emit: Emit = lambda event: None,
+    purpose: Purpose | None = None,
 ) -> Agreed:
     """Take steps 1 to 4, which every party calls at the same time, and return what was agreed.
 
@@ -102,6 +104,7 @@ def consent(
         compared: Sentences on how the two sides' data fit together.
         shared: The sets whose shared items are counted after this, or None; the count is approved and charged here.
         emit: A function that receives progress events.
+        purpose: What the model owner asks for, as it states it.
 
     Raises:
         DisagreementError: The parties' requests differ.
@@ -110,7 +113,7 @@ def consent(
         PeerError: Another party sent a message that cannot be read.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
-    request = make_request(plan, facts, published, listed, compared, keys, shared)
+    request = make_request(plan, facts, published, listed, compared, keys, shared, purpose)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
     inputs, address = _same_request(rendezvous, plan, own, request, encrypted_answers)
     ledgers = own.controls.ledgers if own is not None else None
@@ -270,6 +273,7 @@ def make_request(
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
     shared: SharedItems | None = None,
+    purpose: Purpose | None = None,
 ) -> Request:
     """Return the request, which every party makes from the same public facts.
 
@@ -281,6 +285,7 @@ def make_request(
         compared: Sentences on how the two sides' data fit together.
         keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
         shared: The sets whose shared items are counted first; None for no count.
+        purpose: What the model owner asks for, as it states it.
     """
     described = plan.release.description
     doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
@@ -317,6 +322,7 @@ def make_request(
         | ({"compared": list(compared)} if compared else {})
         | ({"metrics": metrics} if (metrics := sentences(plan.methods, plan.model.link is IDENTITY)) else {})
         | ({"keys": dict(keys)} if keys else {})
+        | ({"purpose": purpose.as_dict()} if purpose is not None else {})
         | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
         | ({"resolution": first.resolution.as_dict()} if first.resolution is not None else {})
         | (shared.stated(openings) if shared is not None else {})

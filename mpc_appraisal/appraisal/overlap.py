@@ -21,6 +21,7 @@ from importlib import metadata
 from typing import Any
 
 from mpc_appraisal.appraisal.agreement import check_counterparty
+from mpc_appraisal.appraisal.announced_facts import check_published_names
 from mpc_appraisal.appraisal.names import Names, match, published
 from mpc_appraisal.appraisal.overlap_terms import (
     TRUST,
@@ -31,7 +32,6 @@ from mpc_appraisal.appraisal.overlap_terms import (
     question,
     revealed,
 )
-from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import DisclosureControls, check_names
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions

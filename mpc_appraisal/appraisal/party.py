@@ -12,11 +12,12 @@ added before the exchange named "ready": what it refuses is then refused before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from mpc_appraisal.appraisal.agreement import check_counterparty, consent, settle
+from mpc_appraisal.appraisal.announced_facts import exchange_facts
 from mpc_appraisal.appraisal.compared import (
     WARN,
     Finding,
@@ -29,8 +30,7 @@ from mpc_appraisal.appraisal.compared import (
     statistics_findings,
 )
 from mpc_appraisal.appraisal.counted import count_shared, shared_items
-from mpc_appraisal.appraisal.integers import announced, with_resolution
-from mpc_appraisal.appraisal.names import Match, match, published
+from mpc_appraisal.appraisal.names import Match
 from mpc_appraisal.appraisal.norms import published_norms, with_spread
 from mpc_appraisal.appraisal.outcome import Run
 from mpc_appraisal.appraisal.plan import (
@@ -40,9 +40,6 @@ from mpc_appraisal.appraisal.plan import (
     ModelOwnerInput,
     OwnInput,
     Plan,
-    check_classes,
-    check_model,
-    check_names,
     check_reprs,
     respelt,
 )
@@ -57,12 +54,11 @@ from mpc_appraisal.appraisal.preparation import (
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.receipts import attend_receipts
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
-from mpc_appraisal.appraisal.tasks import check_supported, check_targets
-from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
+from mpc_appraisal.appraisal.tasks import check_supported
+from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
-from mpc_appraisal.governance.catalogue import Listing
 from mpc_appraisal.methods import Facts
 from mpc_appraisal.mpc.backends.cost_model import Rehearsal, rate
 from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
@@ -103,8 +99,8 @@ def take_part(
         ApprovalError: The data owner does not say yes.
         PeerError: Another party failed, vanished or never came.
     """
-    place = "as torchrun says" if address is None else f"at {address}"
-    place = place if plan.transport.relay is None else f"at the relay {plan.transport.relay}"
+    relay, place = plan.transport.relay, "as torchrun says" if address is None else f"at {address}"
+    place = place if relay is None else f"at the relay {relay}"
     emit({"state": f"waiting for the other parties {place}"})
     return attend(
         role,
@@ -127,7 +123,7 @@ def _appraise(
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     check_reprs(plan)
-    facts, listed, matches = _facts(rendezvous, own, plan)
+    facts, listed, matches, purpose = exchange_facts(rendezvous, own, plan)
     shared_sets = shared_items(rendezvous, plan, own, matches)
     own = in_order(own, matches, next(iter(facts.values())).classes)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
@@ -151,7 +147,7 @@ def _appraise(
     computed = with_spread(facts, ready)
     rehearsed = _rehearsed(role, plan, computed, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
-    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit)
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit, purpose)
     run = Run(role, plan, computed, listed, agreed, seconds, session_name, tuple(own_findings))
     if shared_sets is not None:
         run.overlaps = count_shared(rendezvous, plan, own, shared_sets)
@@ -247,61 +243,6 @@ def _prepare(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> tuple[Prepar
     return prepared, None
 
 
-def _facts(
-    rendezvous: Rendezvous, own: OwnInput, plan: Plan
-) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None], dict[str, Match]]:
-    """Exchange sizes, names and listings, and check that they fit; every party checks the same and fails alike.
-
-    Returns three mappings from a candidate's name: to its facts, to what its listing says or None, and to how its
-    columns and classes fit the model owner's.
-    """
-    messages = rendezvous.exchange("facts", _facts_message(own, plan))
-    buyer, sets = messages[MODEL_OWNER], messages[DATA_OWNER]["candidates"]
-    check_published_names([each["name"] for each in sets])
-    mine = [own.names] if isinstance(own, ModelOwnerInput) else own.names if own is not None else []
-    matches = {each["name"]: match(buyer, each, mine) for each in sets}
-    for each in sets:
-        if each["features"] != buyer["features"]:
-            raise DisagreementError(
-                f"features: {buyer['features']} at {MODEL_OWNER}, {each['features']} at {DATA_OWNER} in "
-                f"{each['name']!r}; expected the same number"
-            )
-    listed = {each["name"]: each["listing"] for each in sets}
-    if isinstance(own, ModelOwnerInput) and own.controls.listings:
-        _expect(own.controls.listings, listed)
-    sizes = (buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"])
-    link = plan.model.link.name
-    facts = {each["name"]: Facts(*sizes, each["rows"], plan.l2, link=link) for each in sets}
-    return with_resolution(facts, messages[DATA_OWNER], plan), listed, matches
-
-
-def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
-    """Return what this party announces of its input before anything else. Raises InputError where the input is bad."""
-    check_targets(own, plan)
-    if isinstance(own, ModelOwnerInput):
-        check_model(own, plan.l2)
-        check_classes(own)
-        classes = own.model.classes if own.model else max(d.classes for d in (own.train, own.test) if d)
-        if plan.classes is not None and classes > plan.classes:
-            raise InputError("party.train", f"{classes} classes", f"{plan.classes} (model.classes)")
-        return {
-            "features": own.model.features if own.model else (own.train or own.test).features,
-            "classes": int(classes if plan.classes is None else plan.classes),
-            "train_rows": own.train.rows if own.train else 0,
-            "test_rows": own.test.rows if own.test else 0,
-        } | published(own.names, own.controls.names)
-    if isinstance(own, DataOwnerInput):
-        check_names([c.name for c in own.candidates])
-        listings = own.controls.listings or (None,) * len(own.candidates)
-        sets = [
-            {"name": c.name, "rows": c.rows, "features": c.features, "listing": _said(listing)}
-            | published(names, own.controls.names)
-            for c, listing, names in zip(own.candidates, listings, own.names, strict=True)
-        ]
-        return {"candidates": sets} | announced(own, plan)
-    return {}
-
-
 def _findings(
     rendezvous: Rendezvous,
     own: OwnInput,
@@ -343,17 +284,6 @@ def _statistics(own: OwnInput, matches: dict[str, Match]) -> list[Finding]:
     return [finding for findings in found for finding in findings]
 
 
-def check_published_names(names: Sequence[str]) -> None:
-    """Check the candidates' names that the data owner announced, since this party will print and record them.
-
-    Raises PeerError for names that `check_names` refuses.
-    """
-    try:
-        check_names(names)
-    except InputError as error:
-        raise PeerError(f"{DATA_OWNER} announced {error.name}: {error.value}; expected {error.expected}") from None
-
-
 def _check_costs(messages: Mapping[str, dict[str, Any]], results: int) -> None:
     """Check that the parties' messages hold one cost of each kind for each result. Raises PeerError otherwise."""
     for role, message in messages.items():
@@ -367,35 +297,3 @@ def _check_costs(messages: Mapping[str, dict[str, Any]], results: int) -> None:
         raise PeerError(
             f"{MODEL_OWNER} and {DATA_OWNER} sent costs that do not fit: expected a dry run of each, or none"
         )
-
-
-def _said(listing: Listing | None) -> dict[str, Any] | None:
-    """Return what the parties announce, request and record of a listing."""
-    if listing is None:
-        return None
-    terms = listing.terms
-    return {
-        "name": listing.name,
-        "digest": listing.file_digest,
-        "commitment": listing.digest,
-        "price": terms.price,
-        "currency": terms.currency,
-    }
-
-
-def _expect(listings: Sequence[Listing | None], listed: Mapping[str, dict[str, Any] | None]) -> None:
-    """Check that the candidates' listings are those that the model owner has read, to the letter.
-
-    Raises DisagreementError where a candidate has no listing or another one.
-    """
-    mine = {listing.name: _said(listing) for listing in listings if listing is not None}
-    theirs = {one["name"]: one for one in listed.values() if one is not None}
-    for name, one in listed.items():
-        if one is None:
-            raise DisagreementError(f"candidate {name!r} is not listed; expected one of {', '.join(mine)}")
-    for name in mine | theirs:
-        ours, other = mine.get(name), theirs.get(name)
-        if ours != other:
-            found = "none" if other is None else f"{other['digest'][:12]} at {DATA_OWNER}"
-            kept = "none" if ours is None else f"{ours['digest'][:12]} at {MODEL_OWNER}"
-            raise DisagreementError(f"listing {name!r}: {kept}, {found}; expected the same listing, to the letter")

@@ -28,6 +28,7 @@ from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.data.items import Items
 from mpc_appraisal.data.resolution import AUTO
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
+from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import Appraiser
@@ -153,6 +154,7 @@ class DisclosureControls:
         counterparty_key: The SHA-256 (64 hex digits) of the certificate key that the other owner must show. None
             accepts every key.
         yes_expires: The seconds after which a yes that was not used is no longer valid.
+        purpose: What the model owner asks for, which stands in the request.
 
     Raises:
         InputError: `names` or `scale` is another word.
@@ -170,6 +172,7 @@ class DisclosureControls:
     scale: str = WARN
     counterparty_key: str | None = None
     yes_expires: float = WEEK
+    purpose: Purpose | None = None
 
     def __post_init__(self) -> None:
         check_how(self.names)

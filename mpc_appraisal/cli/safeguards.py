@@ -20,6 +20,7 @@ from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.budget.ledgers import EVERY
 from mpc_appraisal.governance.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
 from mpc_appraisal.release import LedgerSet, Policy, ledger_beside
@@ -46,6 +47,7 @@ def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
         names=party["names"],
         scale=party["scale"],
         counterparty_key=key_of(party),
+        purpose=Purpose.of(party["purpose"]),
     )
 
 

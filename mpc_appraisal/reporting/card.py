@@ -355,7 +355,15 @@ def _approval(record: Record) -> list[tuple[str, str]]:
         ("request", shown(request["id"], NAME)),
         ("its SHA-256", request["digest"]),
         ("approved", f"{HOW[request['how']]}, {shown(request['time'], NAME)}"),
+        *_purpose(request.get("purpose")),
     ]
+
+
+def _purpose(purpose: dict[str, str] | None) -> list[tuple[str, str]]:
+    if purpose is None:
+        return []
+    own = f": {shown(purpose['text'], 2 * TEXT)}" if purpose["text"] else ""
+    return [("purpose, as the model owner stated it", f"{shown(purpose['kind'], NAME).replace('_', ' ')}{own}")]
 
 
 def _receipt(record: Record) -> list[tuple[str, str]]:

@@ -165,7 +165,14 @@ LISTING = _facts(
     currency=matching("[A-Z]{3}", "three capital letters"),
 )
 # What the data owner approved, and how.
-REQUEST = _facts(("id", "digest", "how", "time"), id=TEXT, digest=SHA256, how=one_of(*HOW), time=zoned_time())
+REQUEST = _facts(
+    ("id", "digest", "how", "time"),
+    id=TEXT,
+    digest=SHA256,
+    how=one_of(*HOW),
+    time=zoned_time(),
+    purpose=record(kind=TEXT, text={"type": "string"}),  # what the model owner asked for, as it stated it
+)
 # The ledger that was charged, and what is left of its budget.
 BUDGET = _facts(
     ("ledger", "head", "counterparty"),
@@ -192,7 +199,8 @@ RECOMPUTE = _facts(
     inputs=SHA256,  # the model owner's commitment to its data and model
     model=TEXT,  # the kind of model, where it is not softmax regression
 )
-LEFT_OUT = ("model",)  # keys that are left out where they are not known, so that records stay as they were without them
+# Keys that are left out where they are not known, so that records stay as they were without them.
+LEFT_OUT = ("model", "purpose")
 # What the owners counted before the appraisal: how many of the data owner's rows or keys the model owner has already.
 OVERLAP = _facts(
     ("what", "minimum", "items"),

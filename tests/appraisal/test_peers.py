@@ -10,9 +10,9 @@ import pytest
 from processes import APP, CLEAR, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_npz
 
 from mpc_appraisal import DisclosureControls, appraise
+from mpc_appraisal.appraisal.announced_facts import check_published_names
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.party import _check_costs as check_costs
-from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import Plan, respelt
 from mpc_appraisal.appraisal.sessions import Join, Spawn
 from mpc_appraisal.cli.config import compose, public_part

@@ -32,7 +32,8 @@ def market(module_processes):
 @pytest.fixture(scope="module")
 def done(market):
     """A session of two candidates by two methods, with a ledger at each side."""
-    given = {MODEL_OWNER: [f"party.ledger={market.ledger()}"], DATA_OWNER: ["party.approval=yes"]}
+    asked = 'party.purpose="purchase: choosing a supplier"'
+    given = {MODEL_OWNER: [f"party.ledger={market.ledger()}", asked], DATA_OWNER: ["party.approval=yes"]}
     session = market.start("appraisal=influence_interval", **given)
     session.end()
     return session
@@ -69,6 +70,15 @@ def test_cards_of_both_sides_are_checked_by_two_certificates_alone(market, done,
     dealer = market.root / "certificates" / DEALER / f"{DEALER}.pem"
     with pytest.raises(InputError, match="another key"):
         COMMANDS["card"](["verify", str(cards[0]), named[0], f"{DATA_OWNER}={dealer}"])
+
+
+def test_the_purpose_stands_in_both_records_and_on_both_cards(done):
+    for role in OWNERS:
+        assert {json.dumps(record.request["purpose"]) for record in done.records(role)} == {
+            '{"kind": "purchase", "text": "choosing a supplier"}'
+        }
+        for card in done.run(role).glob("card-*.md"):
+            assert "purchase: choosing a supplier" in card.read_text(encoding="utf-8")
 
 
 def test_the_dealer_hears_neither_values_nor_salts(done):

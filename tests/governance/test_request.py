@@ -50,6 +50,7 @@ CONTENT = {
     "told": {"data_owner": {"row_norm": 9.5}, "model_owner": {"row_norm": 9.5, "weight_norm": 1.2}},
     "protocol": {"engine": "fast", "transport": "tls", "trust": "Semi-honest parties."},
     "config": "0123456789abcdef",
+    "purpose": {"kind": "purchase", "text": "a supplier for 2027"},
 }
 
 
@@ -112,6 +113,7 @@ OTHERS = {
     ("openings", 0, "to", 0): "dealer",
     ("openings", 0, "to", 1): "dealer",
     ("config",): "f" * 16,
+    ("purpose", "kind"): "audit",
     ("candidates", 0, "listing"): LISTING,
     ("privacy", "delta"): 2e-6,
 }

@@ -24,6 +24,7 @@ from mpc_appraisal.common.schema import Schema, read_json
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data.resolution import Resolution
 from mpc_appraisal.governance.approval.overlap_words import METHOD, counted_sentences, recipe_sentence
+from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
@@ -167,6 +168,8 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
         f"regularised by l2 = {_number(model['l2'])}; the model owner brings "
         f"{' and '.join(rows) or 'no rows of its own'}."
     )
+    if "purpose" in content:
+        asked.append(Purpose(**content["purpose"]).sentence + " Nothing in this software holds it to that.")
     opened = [f"The result ({release['kind']}): {release['words']}"]
     opened += [
         f"Opened to the {_roles(o['to'])}: {o['what']}; {_count(o['numbers'], 'number')}, "

@@ -24,6 +24,7 @@ from typing import Any
 from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.governance.approval.purpose import PURPOSES
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.schema import ROLES
 
@@ -48,6 +49,7 @@ class Rules:
         counterparties: names, as party.counterparty states them, or the SHA-256 of certificates' keys (64 hex digits).
             A name alone does not prove who asks, unless party.counterparty_key binds it.
         transports, engines: the transports and engines that are allowed.
+        purposes: the purposes that are allowed, words of `purpose.PURPOSES`; a request that states none is not.
         integrity: True where both owners must check all of each other's messages.
         maximum_openings: the largest number of values that may be opened in all.
         expires: the last day in UTC on which the rules hold, or the time with its zone at which they end.
@@ -66,6 +68,7 @@ class Rules:
     counterparties: Texts | None = None
     transports: Texts | None = None
     engines: Texts | None = None
+    purposes: Texts | None = None
     integrity: bool | None = None
     maximum_openings: int | None = None
     expires: date | datetime | str | None = None
@@ -136,6 +139,7 @@ class Rules:
             and _beyond("counterparty", "counterparties", [counterparty], self.counterparties),
             _beyond("transport", "transports", [content["protocol"]["transport"]], self.transports),
             _beyond("engine", "engines", [content["protocol"]["engine"]], self.engines),
+            self.purposes and _beyond("purpose", "purposes", [_purpose_of(content)], self.purposes),
             self.integrity
             and "integrity" not in content["protocol"]
             and "Messages are not checked (session.integrity is off); integrity is true.",
@@ -143,6 +147,10 @@ class Rules:
             end is not None and now >= end and f"The rules held until {end.isoformat()} (expires).",
         ]
         return [sentence for sentence in sentences if sentence]
+
+
+def _purpose_of(content: dict[str, Any]) -> str:
+    return content["purpose"]["kind"] if "purpose" in content else "none is stated"
 
 
 def _beyond(what: str, key: str, found: list[str], allowed: Texts | None) -> str:
@@ -260,6 +268,7 @@ READERS = {
     "counterparties": _texts(),
     "transports": _texts(),
     "engines": _texts(),
+    "purposes": _texts(*PURPOSES),
     "integrity": _true,
     "maximum_openings": _whole,
     "expires": _when,

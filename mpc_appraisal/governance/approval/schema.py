@@ -22,6 +22,7 @@ from mpc_appraisal.common.schema import (
     whole,
 )
 from mpc_appraisal.governance.approval.overlap_words import COLUMNS, KEYS, ROWS
+from mpc_appraisal.governance.approval.purpose import PURPOSE
 
 FORMAT = "mpc_appraisal request 1"
 ROLES = ("model_owner", "data_owner", "dealer")
@@ -66,6 +67,7 @@ CONTENT = Schema(
             "recipe": hexadecimal(64),  # the digest of the recipe by which both sides' raw tables are read
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
             "resolution": RESOLUTION,  # every number of the candidates is k / scale for an integer k of so many bits
+            "purpose": PURPOSE,  # what the model owner asks for, as it states it
             "overlap": OVERLAP,  # what both owners count before the appraisal
         },
         format=one_of(FORMAT),

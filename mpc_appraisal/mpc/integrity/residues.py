@@ -155,7 +155,8 @@ def public_product(
     lowest, shape = min(0, bounds[0]), (len(factors), values.shape[1])
     pairs = max(1, -(-(bounds[1] - lowest).bit_length() // (2 * compiled_rows.PART)))
     turned = factors.T.flags.c_contiguous and not factors.flags.c_contiguous
-    rows, out = np.ascontiguousarray(factors.T if turned else factors), np.empty(shape[:: -1 if turned else 1], np.uint64)
+    rows = np.ascontiguousarray(factors.T if turned else factors)
+    out = np.empty(shape[:: -1 if turned else 1], np.uint64)
     loop = compiled_rows.transposed_times_mod if turned else compiled_rows.times_mod
     loop(rows, np.uint64(lowest % (1 << 64)), pairs, np.ascontiguousarray(values.T), np.uint64(p), out)
     out = out.T if turned else out

@@ -69,7 +69,13 @@ PARTS: dict[str, dict[str, Part]] = {
     "meet": {MODEL_OWNER: open_record(address=nullable(text(300)))},
     "config": dict.fromkeys((*OWNERS, DEALER), open_record(digest=text(128, 1), public={"type": "object"})),
     "facts": {
-        MODEL_OWNER: open_record(features=POSITIVE, classes=POSITIVE, train_rows=whole(0), test_rows=whole(0)),
+        MODEL_OWNER: open_record(
+            {"purpose": record(kind=text(40, 1), text=text(300))},
+            features=POSITIVE,
+            classes=POSITIVE,
+            train_rows=whole(0),
+            test_rows=whole(0),
+        ),
         DATA_OWNER: open_record(
             {"resolution": open_record(scale=whole(1), bits=whole(1))},
             candidates=_list(

@@ -208,7 +208,7 @@ def _add_rows(rows, factors, sums):
 
 @loop
 def transposed_times_mod(values, lowest, pairs, r, p, out):
-    """Write r @ (values - lowest) mod p to out (k, d), for int64 values (n, d) and numbers r (k, n); see `times_mod`."""
+    """Write r @ (values - lowest) mod p to out (k, d), for int64 values (n, d) and r (k, n); see `times_mod`."""
     (n, d), k, step = values.shape, r.shape[0], np.uint64(1 << PART) % p
     digits, factors = np.zeros((2, BESIDE, d), np.uint64), np.zeros(BESIDE, np.uint64)
     sums = np.empty((2, k, d), np.uint64)
