@@ -15,10 +15,11 @@ from mpc_appraisal.appraisal.covered import COVERED
 from mpc_appraisal.common.errors import InputError, IntegrityError
 from mpc_appraisal.common.roles import TRUST_CHECKED
 from mpc_appraisal.data import Resolution
-from mpc_appraisal.methods import METHODS, Facts
+from mpc_appraisal.methods import METHODS, Facts, Finetuning
 from mpc_appraisal.mpc.backends.registry import ENGINES
-from mpc_appraisal.mpc.integrity import inner_product_check, message_check, subset_claims, sumcheck
+from mpc_appraisal.mpc.integrity import bit_sumcheck, inner_product_check, message_check, subset_claims, sumcheck
 from mpc_appraisal.mpc.integrity.inner_product_claims import HIDING, Claims
+from mpc_appraisal.mpc.ring import binary_field
 from mpc_appraisal.mpc.ring.prime_field import HIGHEST, LOWEST, is_field_prime
 
 PAGE = " ".join((ROOT / "docs" / "protocols" / "integrity.md").read_text(encoding="utf-8").split())
@@ -46,11 +47,14 @@ def test_an_altered_message_passes_as_rarely_as_the_page_and_the_trust_say():
     prime = dividing / PRIMES
     one = prime + 2.0**-30 + 2.0**-59
     both, subsets = one**inner_product_check.PRIMES, 2.0**-subset_claims.SUBSETS
-    assert both + subsets < 2.0**-40
+    of_bits = 2.0**-64 + 2.0**60 * 2 * 2.0**-binary_field.DEGREE
+    assert both + subsets + of_bits < 2.0**-40
+    assert "below $2^{-66}$" in PAGE and 2.0**60 * 2 * 2.0**-binary_field.DEGREE < 2.0**-66
     assert f"{subset_claims.SUBSETS} random subsets" in PAGE and f"$2^{{-{subset_claims.SUBSETS}}}$" in PAGE
     assert f"$b + {message_check.QUOTIENT_BITS} + {SLACK} \\le {widest}$ bits" in PAGE
     assert f"at most ${dividing}$ primes" in PAGE and "25,348,000" in PAGE
-    for stated, found in {"-21.5": prime, "-21.59": one, "-43.1": both, "-43": both + subsets}.items():
+    figures = {"-21.5": prime, "-21.59": one, "-43.1": both, "-63.8": of_bits, "-43": both + subsets + of_bits}
+    for stated, found in figures.items():
         assert f"2^{{{stated}}}" in PAGE and 0 <= bits(found) + float(stated) < 0.2, stated
     assert "probability of at least $1 - 2^{-40}$" in PAGE and "at most 2^-40" in TRUST_CHECKED
 
@@ -70,6 +74,9 @@ def test_the_bytes_of_the_table_are_those_of_the_messages():
     assert inner_product_check.PRIMES * sumcheck.ROUND_BYTES == 64 and "| 64 a round |" in PAGE
     assert inner_product_check.PRIMES * sumcheck.ELEMENT_BYTES == 32 and "| 32 a round |" in PAGE
     assert inner_product_check.SEED_BYTES + 4 * inner_product_check.PRIMES == 40
+    assert f"| {bit_sumcheck.CROSS_BYTES}, and {bit_sumcheck.ROUND_BYTES} a round |" in PAGE
+    first, round_ = bit_sumcheck.challenge_bytes(1) - binary_field.BYTES, binary_field.BYTES
+    assert f"| {first}, and {round_} a round |" in PAGE and f"| {bit_sumcheck.ANSWER_BYTES} |" in PAGE
     hidden = message_check.QUOTIENT_BITS + HIDING + 1
     assert f"uniform in $[0, 2^{{{hidden}}})$" in PAGE and f"2^{{-{HIDING}}}$ a claim" in PAGE
 
@@ -102,7 +109,22 @@ def test_the_page_has_costs():
     assert {row[1] for row in ROWS} == set(CANDIDATES) and len(ROWS) == 5
 
 
-def test_the_page_states_the_most_numbers_of_a_check():
+def test_the_page_states_the_most_numbers_and_bits_of_a_check(monkeypatch):
+    sizes, real = [], message_check.claims_of
+
+    def noting(*arguments):
+        claims = real(*arguments)
+        sizes.append((claims.length, 8 * claims.octets))
+        return claims
+
+    def finetuning(steps: int):
+        return estimate([Finetuning(steps=steps)], facts_of("MNIST"), 1, 16.0, auto=True, integrity=True)
+
     assert f"at most {message_check.MOST_NUMBERS:,} numbers" in PAGE
+    assert f"at most {message_check.MOST_BITS:,} bits" in PAGE
+    monkeypatch.setattr(message_check, "claims_of", noting)
+    finetuning(Finetuning().steps)
+    numbers, bits_dealt = (round(max(each) / 1e6) for each in zip(*sizes, strict=True))
+    assert f"takes {numbers} million numbers and {bits_dealt} million bits" in PAGE
     with pytest.raises(InputError, match=f"{message_check.MOST_NUMBERS:,}"):
-        estimate([METHODS["finetuning"]()], facts_of("MNIST"), 1, 16.0, auto=True, integrity=True)
+        finetuning(2 * Finetuning().steps)

@@ -15,6 +15,7 @@ from three import QueueChannel
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.integrity import sumcheck
+from mpc_appraisal.mpc.integrity.bit_sumcheck import BitClaims
 from mpc_appraisal.mpc.integrity.inner_product_check import answer, prove, verify
 from mpc_appraisal.mpc.integrity.inner_product_claims import Claims, DealtMatrix
 from mpc_appraisal.mpc.integrity.sumcheck import Factors
@@ -41,9 +42,10 @@ class Case:
     """Random weights (J, N) and dealt numbers, with t and h from Python's integers.
 
     shapes: of dealt matrices A, whose weights in claim j are L_j R', with one R (d, 2) for all claims.
+    octets: of dealt bits, with random words; `total` is the sum of the words of bits that are 1.
     """
 
-    def __init__(self, n: int, claims: int, seed: int, size: int = 40, prover: int = 0, rho=None, shapes=()):
+    def __init__(self, n: int, claims: int, seed: int, size: int = 40, prover: int = 0, rho=None, shapes=(), octets=0):
         chance = random.Random(seed)
 
         def drawn(rows, columns, low, high):
@@ -52,7 +54,11 @@ class Case:
         self.weights = [[chance.randrange(-(1 << size), 1 << size) for _ in range(n)] for _ in range(claims)]
         self.rho = [chance.randrange(1 << 64) if rho is None else rho for _ in range(n)]
         bits = tuple(BITS[j % len(BITS)] for j in range(claims))
-        self.claims = Claims("test", prover, n, bits, (QUOTIENT,) * claims, tuple(shapes))
+        self.claims = Claims("test", prover, n, bits, (QUOTIENT,) * claims, tuple(shapes), octets)
+        self.words = np.random.default_rng(seed).integers(0, 2**64, (octets, 8), dtype=np.uint64)
+        self.bits = np.array([chance.randrange(256) if rho is None else rho & 255 for _ in range(octets)], np.uint8)
+        kept = np.unpackbits(self.bits, bitorder="little").astype(bool)
+        self.total = int(np.bitwise_xor.reduce(self.words.reshape(-1)[kept], initial=np.uint64(0)))
         totals = [sum(w * r for w, r in zip(row, self.rho, strict=True)) for row in self.weights]
         self.matrices, self.factors = [], []
         for rows, columns in shapes:
@@ -98,7 +104,7 @@ class Altering(QueueChannel):
 
 
 def run(
-    case: Case, alter=None, streams=None, rho_of_dealer=None, matrices_of_dealer=None
+    case: Case, alter=None, streams=None, rho_of_dealer=None, matrices_of_dealer=None, bits_of_dealer=None
 ) -> tuple[list[BaseException], list[bytes]]:
     """Run the three parties as threads. Returns their errors, and what each has received."""
     queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
@@ -124,10 +130,12 @@ def run(
     other = rho if rho_of_dealer is None else rho_of_dealer
     matrices = case.dealt_matrices()
     others = [each.values for each in matrices] if matrices_of_dealer is None else matrices_of_dealer
+    mine, theirs = BitClaims(lambda: case.words, dealt=case.bits), BitClaims(lambda: case.words, case.total)
+    bits = case.bits if bits_of_dealer is None else bits_of_dealer
     works = [
-        (prove, channel(prover), streams[0], case.claims, rho, case.h, case.combined, matrices),
-        (verify, channel(verifier), case.claims, case.t, case.combined),
-        (answer, channel(2), streams[1], case.claims, other, others),
+        (prove, channel(prover), streams[0], case.claims, rho, case.h, case.combined, matrices, mine),
+        (verify, channel(verifier), case.claims, case.t, case.combined, theirs),
+        (answer, channel(2), streams[1], case.claims, other, others, bits),
     ]
     threads = [threading.Thread(target=guarded, args=work) for work in works]
     for thread in threads:
@@ -152,8 +160,8 @@ def test_honest_runs_pass():
     chance = random.Random(1)
     for k in range(300):
         n, claims, shapes = chance.choice([1, 2, 3, 4, 5, 8, 9, 31]), chance.choice([1, 2, 5]), chance.choice(SHAPES)
-        n = chance.choice([0, n]) if shapes else n
-        errors, seen = run(Case(n, claims, k, size=chance.choice([1, 40]), prover=k % 2, shapes=shapes))
+        n, octets = chance.choice([0, n]) if shapes else n, chance.choice([0, 0, 0, 1, 2, 5])
+        errors, seen = run(Case(n, claims, k, size=chance.choice([1, 40]), prover=k % 2, shapes=shapes, octets=octets))
         assert not errors, (n, claims, shapes, errors)
 
 
@@ -291,7 +299,7 @@ def test_an_altered_message_is_found(name):
     chance = random.Random(name)
     for k, kind in enumerate(("bit", "+1", "-1", "swap", "noise") * 8):
         found(
-            Case(6, 3, chance.randrange(9), shapes=SHAPES[k % len(SHAPES)]),
+            Case(6, 3, chance.randrange(9), shapes=SHAPES[k % len(SHAPES)], octets=k % 3),
             names,
             alter={rank: lambda k, to, data, kind=kind: altered(kind, data, chance) if k == which else data},
         )
@@ -366,10 +374,10 @@ def differ(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max() >= np.sqrt(RUNS * np.log(2 * len(a) / CHANCE)))
 
 
-@pytest.mark.parametrize("shapes", [(), ((3, 2),)])
-def test_views_do_not_depend_on_the_dealt_numbers_or_the_quotients(shapes):
-    small = Case(5, 3, 8, rho=0, shapes=shapes)
-    large = Case(5, 3, 9, rho=(1 << 64) - 1, size=44, shapes=shapes)
+@pytest.mark.parametrize(("shapes", "octets"), [((), 0), (((3, 2),), 0), ((), 2)])
+def test_views_do_not_depend_on_the_dealt_numbers_or_the_quotients(shapes, octets):
+    small = Case(5, 3, 8, rho=0, shapes=shapes, octets=octets)
+    large = Case(5, 3, 9, rho=(1 << 64) - 1, size=44, shapes=shapes, octets=octets)
     a, b = bits_of_views(small), bits_of_views(large)
     assert not any(differ(a[rank], b[rank]) for rank in range(3))
     a, b = bits_of_views(small, zeros=True), bits_of_views(large, zeros=True)

@@ -14,7 +14,8 @@ from three import private
 from mpc_appraisal.common.errors import AppraisalError, InputError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.integrity import message_check
-from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.integrity.replay import ReplayEngine
+from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.protocols import draws
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 
@@ -187,6 +188,36 @@ def test_more_numbers_than_a_party_can_hold_are_refused_in_the_dry_run(monkeypat
     monkeypatch.setattr(message_check, "MOST_NUMBERS", 100)
     with pytest.raises(InputError, match="session.integrity: got on with [0-9,]+ numbers"):
         run(of_far_slope)
+
+
+def test_more_bits_than_a_party_can_hold_are_refused_in_the_dry_run(monkeypatch):
+    monkeypatch.setattr(message_check, "MOST_BITS", 100)
+    with pytest.raises(InputError, match="session.integrity: got on with [0-9,]+ bits .* at most 100,"):
+        run(of_far_slope)
+
+
+@pytest.mark.parametrize("shapes", [[], [(3,)], [(4,), (1,)], [(4,)]])
+def test_bits_of_another_program_than_the_one_that_was_run_dry_are_refused(shapes):
+    replay = ReplayEngine(0, Transcript(), None)
+    for shape in shapes:
+        replay.new_plane("triple", shape)
+    dealt = draws.Dealt((), (draws.Draw("triple", (2, 2), 1, packed=True),), ())
+    claims = message_check.claims_of(1, 0, dealt, (64,))
+    assert claims.octets == 4 and claims.length == 0
+    if shapes == [(4,)]:
+        assert message_check._ClaimsOfBits(claims, dealt, replay, bytes(32)).weights().shape == (4, 8)
+        return
+    with pytest.raises(AppraisalError, match="other leaves of bits in section 1 of model_owner"):
+        message_check._ClaimsOfBits(claims, dealt, replay, bytes(32))
+
+
+def test_bits_of_another_section_are_refused():
+    replay = ReplayEngine(0, Transcript(), None)
+    old = replay.new_plane("triple", (4,))
+    replay.close_section()
+    replay.channel.add([torch.zeros(4, dtype=torch.uint8)], [torch.zeros(4, dtype=torch.uint8)])
+    with pytest.raises(AppraisalError, match="bits of another section"):
+        replay.open_octets(old)
 
 
 def test_a_dealer_without_checks_refuses_a_script_with_checks():

@@ -290,7 +290,7 @@ def test_operations_are_those_of_an_array():
         lambda x, y: x[np.array([2, 0, 0, -1, 1])],
         lambda x, y: np.tile(x[0], (1, 3)) ^ np.tile(y[0], 3),
         lambda x, y: x.transpose(1, 0, 2).reshape((2, 12)),
-        lambda x, y: (x.transpose(2, 0, 1) & y[:, 0])[0] ^ y.transpose(1, 0)[:1],
+        lambda x, y: (x.transpose(2, 0, 1) & public[:, 0])[0] ^ y.transpose(1, 0)[:1],
         lambda x, y: np.concatenate([x, public[None], x[:1]]),
         lambda x, y: np.concatenate([y, public, np.full((4, 1), 255, np.uint8)], axis=-1),
         lambda x, y: np.stack([y, public, x[1]]),
@@ -347,6 +347,13 @@ def test_words_of_wide_digits_are_the_same_both_ways(monkeypatch):
         monkeypatch.setattr(kernels, "_loaded", [loaded])
         found.append(tape.backward([less.node, equal.node], words, tape.leaves))
     assert (found[0] == found[1]).all() and found[0].any(axis=(0, 1)).all()
+
+
+def test_no_numbers_have_no_words():
+    plan, tape = borrow_chain.BorrowPlan(3, 4, ()), PlaneTape()
+    less, equal = plane_leaf(tape, (plan.indicators, 0)).looked_up(plan, np.zeros((4, 1, 0), np.uint8), True)
+    words = [np.zeros((1, 0, 8), np.uint64)] * 2
+    assert tape.backward([less.node, equal.node], words, tape.leaves).shape == (0, 8)
 
 
 REFUSED = {

@@ -28,6 +28,7 @@ from checked_sessions import COVERED, Appraisal, play, varied
 from recorded_sessions import KINDS, check_false_by_the_error, checked_messages, record
 from test_altered_messages import alter_at_random
 
+from mpc_appraisal.mpc.integrity.bit_sumcheck import total_of, words_of
 from mpc_appraisal.mpc.integrity.subset_claims import SubsetClaims
 
 LARGE = Appraisal(rows=(5940,), features=784, classes=10, scale=0.05, inputs=(((0,),), ((0, 1),)))
@@ -74,12 +75,17 @@ def large(runs: int) -> str:
             count = min(BATCH, sent[number].numel())
             places = chance.choice(sent[number].numel(), count, replace=False)
             done += check_false_by_the_error(recorded, me, 0, int(number), list(KINDS)[turn % len(KINDS)], places)
-        bits = np.concatenate([np.full(c.form.numel(), c.bits) for c in recorded.replayed(me, 0, sent).claims])
+        replay = recorded.replayed(me, 0, sent)
+        octets = sum(claim.sent.size for claim in replay.plane_claims)
+        bits = np.concatenate([np.full(c.form.numel(), c.bits) for c in replay.claims])
         for _ in range(runs // 2):
             errors, k = np.zeros(len(bits), np.int64), chance.integers(len(bits))
             errors[k] = chance.choice([1, -1, 1 << int(bits[k]) - 1 if bits[k] < 64 else -(1 << 63)])
             assert any(SubsetClaims(chance.bytes(32), "large", bits).sums(errors)), k
-    return f"{done} altered numbers at the size of MNIST: each claim is false by its error, and so is a subset's"
+            flipped, k = np.zeros(octets, np.uint8), chance.integers(8 * octets)
+            flipped[k // 8] = 1 << k % 8
+            assert total_of(words_of(chance.bytes(32), "large", octets), flipped), k
+    return f"{done} altered numbers at the size of MNIST: each claim is false by its error, and so are sums of claims"
 
 
 def main() -> None:

@@ -216,7 +216,7 @@ class _ClaimsOfBits:
         words = words_of(seed, public.label, ends[-1])
         self.words = [
             words[start:end].reshape(*claim.sent.shape, OCTET)
-            for start, end, claim in zip(ends, ends[1:], self.claims, strict=False)
+            for start, end, claim in zip(ends[:-1], ends[1:], self.claims, strict=True)
         ]
 
     @property

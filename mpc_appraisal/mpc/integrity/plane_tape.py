@@ -234,6 +234,8 @@ class LookUp(PlaneFunction):
 
     def backward(self, words: np.ndarray, into: list[np.ndarray]) -> None:
         digits, full, columns = self.plan.digits, 2**self.plan.width - 1, OCTET * into[0].shape[1]
+        if not columns:
+            return
         bits = np.unpackbits(self.public, axis=-1, bitorder="little")
         values = sum(bit << k for k, bit in enumerate(bits))  # (digits, places)
         less, equal = (np.ascontiguousarray(each).reshape(digits, -1) for each in words)
