@@ -167,7 +167,7 @@ class Spawn(SpawnSettings):
             jobs = {role: job | {"rendezvous": where} for role, job in jobs.items()}
         tables = [each for each in (buyer.train, buyer.test, *seller.candidates) if each is not None]
         work = max(each.rows * each.features * each.classes for each in tables)
-        return launch(_spawned, jobs, emit, self.threads, work)[MODEL_OWNER]
+        return launch(_spawned, jobs, emit, self.threads, work, plan.integrity)[MODEL_OWNER]
 
 
 @dataclass(frozen=True)

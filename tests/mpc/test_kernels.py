@@ -263,6 +263,28 @@ def test_small_work_loads_no_compiler_and_a_process_may_fork_after_it():
     assert done.returncode == 0, done.stderr
 
 
+PRELOADED = """
+import threading
+from mpc_appraisal.mpc.ring import compiled_prime_field, preloaded
+assert len(compiled_prime_field.added.overloads) > 0, "no machine code was loaded"
+assert preloaded.load_kept([preloaded]) == 0 and threading.active_count() == 1
+"""
+
+
+def test_machine_code_that_numba_has_kept_is_loaded_at_once(monkeypatch):
+    pytest.importorskip("numba")
+    assert kernels.load() is not None
+    from mpc_appraisal.mpc.ring import compiled_prime_field, preloaded
+
+    numbers = np.arange(3, dtype=np.uint64)
+    compiled_prime_field.added(numbers, numbers, np.uint64(7), np.empty(3, np.uint64))
+    assert len(preloaded.kept(compiled_prime_field.added)) > 0
+    done = subprocess.run([sys.executable, "-c", PRELOADED], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(preloaded, "kept", lambda loop: loop.of_another_release)
+    assert preloaded.load_kept([compiled_prime_field]) == 0
+
+
 def test_numba_is_loaded_for_one_large_work_or_for_many_small_ones(monkeypatch):
     monkeypatch.setattr(kernels, "_imported", lambda: "loaded")
     monkeypatch.delitem(sys.modules, kernels.COMPILED, raising=False)

@@ -10,6 +10,8 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity import residues
 from mpc_appraisal.mpc.integrity.linear_form import LinearForm, backward, forward, leaf
 from mpc_appraisal.mpc.integrity.tape import Tape
+from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
+from mpc_appraisal.mpc.ring.packing import pack
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 PRIMES = (2**31 - 1, 2**31 - 19, 1_073_741_827, 65_537, 3)
@@ -197,6 +199,26 @@ def test_a_product_with_public_integers_is_exact(way, shape):
                 assert (residues.public_product(matrix, (low, high), v, p).astype(object) == exact % p).all()
                 turned = residues.public_product(matrix.T, (low, high), v.T, p, left=False)
                 assert (turned.astype(object) == exact.T % p).all()
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_a_product_with_a_matrix_that_stays_packed_is_that_with_its_numbers(way, size):
+    rng = np.random.default_rng(size)
+    values = torch.from_numpy(rng.integers(0, 2 ** (8 * size), (70, 20)))
+    for transposed in (False, True):
+        dealt = random_words(rng, (70 if transposed else 20, 6), 40)
+        form = leaf(Tape(), dealt.shape, 40) + random_words(rng, dealt.shape)
+        packed, plain = PackedMatrix(pack(values, size), values.shape, size), values.t() if transposed else values
+        found, expected = packed.product(form, transposed), plain @ form
+        assert torch.equal(found.constant, expected.constant) and found.largest >= expected.largest
+        with pytest.raises(AppraisalError, match="matrix product"):
+            packed.product(form, not transposed)
+        forms = [found, expected, packed.product(form, transposed)]
+        for p, (one, two, three) in zip(PRIMES, forward(forms, [dealt], PRIMES), strict=True):
+            assert (one == two).all() and (one == three).all()
+            cotangent = rng.integers(0, p, one.shape, dtype=np.uint64)
+            one, two = (backward([each], [cotangent], p)[0] for each in forms[:2])
+            assert (one == two).all()
 
 
 def test_low_bits_of_a_leaf_are_a_narrower_leaf_and_of_a_sum_narrow_the_claim():

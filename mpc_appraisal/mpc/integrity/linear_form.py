@@ -28,9 +28,11 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity import tape as functions
+from mpc_appraisal.mpc.integrity.public_factors import array_index, bounds_of, filled_like, size_of
 from mpc_appraisal.mpc.integrity.refusals import Linear, public, refuse
 from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.ring.matrix import ring_product
+from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 WORD = 64
@@ -68,23 +70,6 @@ def backward(forms: Sequence[LinearForm], cotangents: Sequence[np.ndarray], p: i
     if shapes[0] != shapes[1]:
         raise AppraisalError(f"integrity: got cotangents of shapes {shapes[1]!s:.80}; expected {shapes[0]!s:.80}")
     return forms[0].tape.backward([form.node for form in forms], cotangents, p)
-
-
-def _size(values: torch.Tensor) -> int:
-    """Return the largest absolute value of an int64 tensor."""
-    low, high = _bounds(values)
-    return max(high, -low)
-
-
-def _bounds(values: torch.Tensor) -> tuple[int, int]:
-    """Return the least and the largest number of an int64 tensor, or zeros where it has none."""
-    return tuple(map(int, torch.aminmax(values))) if values.numel() else (0, 0)
-
-
-def _array_index(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_array_index(each) for each in index)
-    return index.numpy() if isinstance(index, torch.Tensor) else index
 
 
 class LinearForm(Linear):
@@ -169,7 +154,7 @@ class LinearForm(Linear):
         return self._moved(functions.Transpose(), self.shape[::-1], torch.t)
 
     def __getitem__(self, index: Any) -> LinearForm:
-        places = _array_index(index)
+        places = array_index(index)
         found = np.broadcast_to(np.int8(0), tuple(self.shape))[places].shape  # IndexError where it is out of range
         parts = places if isinstance(places, tuple) else (places,)
         basic = all(isinstance(each, (int, slice)) or each is None or each is Ellipsis for each in parts)
@@ -258,7 +243,7 @@ class LinearForm(Linear):
         if isinstance(value, int):
             return self._moved(functions.Scale(value), self.shape, lambda c: c * value, self.largest * abs(value))
         shape = broadcast(self.shape, value.shape)
-        largest = self.largest * _size(value)
+        largest = self.largest * size_of(value)
         return self._moved(functions.Times(value.numpy()), shape, lambda c: c * value, largest)
 
     def __lshift__(self, bits: int) -> LinearForm:
@@ -295,6 +280,18 @@ class LinearForm(Linear):
     def __rmatmul__(self, other: Any) -> LinearForm:
         return _matrix_product(other, self)
 
+    def from_left(self, matrix: PackedMatrix, transposed: bool) -> LinearForm:
+        """Return matrix @ form for a public matrix that stays packed, or matrix' @ form if `transposed`."""
+        factors, largest = matrix.pieces().T if transposed else matrix.pieces(), matrix.largest
+        if self.dim() != 2 or factors.shape[1] != self.shape[0]:
+            raise refuse(f"a matrix product of {tuple(factors.shape)} and {tuple(self.shape)}")
+        return self._moved(
+            functions.Matmul(factors, True, (0, largest)),
+            (factors.shape[0], self.shape[1]),
+            lambda c: matrix.product(c, transposed),
+            self.largest * largest * self.shape[0],
+        )
+
     __radd__, __rmul__, __rand__, add, sub, mul, neg, matmul = (
         __add__, __mul__, __and__, __add__, __sub__, __mul__, __neg__, __matmul__,
     )  # fmt: skip
@@ -315,7 +312,7 @@ def _matrix_product(left: Any, right: Any) -> LinearForm:
     if not isinstance(other, torch.Tensor) or not form.dim() == other.dim() == 2 or left.shape[1] != right.shape[0]:
         raise refuse(f"a matrix product of {tuple(left.shape)} and {getattr(right, 'shape', right)!s:.40}")
     value, inner, shape = public(other, "@"), left.shape[1], (left.shape[0], right.shape[1])
-    bounds = _bounds(value)
+    bounds = bounds_of(value)
     function = functions.Matmul(value.numpy(), form is right, bounds)
     found = form._moved(
         function,
@@ -371,13 +368,6 @@ def _either(form_first: Callable, form_last: Callable) -> Callable:
     return lambda a, b: form_first(a, b) if isinstance(a, LinearForm) else form_last(b, a)
 
 
-def _like(value: int | None) -> Callable:
-    def made(form: LinearForm, number: int | None = value, dtype: Any = None) -> torch.Tensor:
-        return torch.full(form.shape, number, dtype=torch.int64)
-
-    return made
-
-
 _add, _sub = _either(LinearForm.__add__, LinearForm.__add__), _either(LinearForm.__sub__, LinearForm.__rsub__)
 _mul = _either(LinearForm.__mul__, LinearForm.__mul__)
 # torch's functions by their names: an operator of a tensor with a form comes here by the name of its method. What
@@ -400,7 +390,7 @@ TORCH: dict[str, Callable] = {
     "cat": _joined,
     "stack": _stacked,
     "where": _chosen,
-    "zeros_like": _like(0),
-    "ones_like": _like(1),
-    "full_like": _like(None),
+    "zeros_like": filled_like(0),
+    "ones_like": filled_like(1),
+    "full_like": filled_like(None),
 }

@@ -263,7 +263,7 @@ class ReplayEngine(Engine):
         masked = Masked(self.new_key(), owner, bits)
         if self.me != owner:
             message = self.channel.receive((math.prod(shape) * width(bits),) if bits < 64 else shape, owner)
-            masked.difference = Matrix(message if bits == 64 else narrow.received(message, shape, bits))
+            masked.difference = Matrix(message) if bits == 64 else narrow.received_matrix(message, shape, bits)
             return masked
         count = math.prod(shape) * (1 if bits == 64 else width(bits))
         masked.message = self.channel.next_sent(count)

@@ -21,6 +21,7 @@ from types import ModuleType
 import numpy as np
 
 from mpc_appraisal.mpc.ring.kernels import loops
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 HALF = np.uint64(16)
 LOW = np.uint64(0xFFFF)
@@ -136,29 +137,31 @@ def matrix_product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
 
 
 def public_product(
-    factors: np.ndarray, bounds: tuple[int, int], values: np.ndarray, p: int, left: bool = True
+    factors: np.ndarray | Pieces, bounds: tuple[int, int], values: np.ndarray, p: int, left: bool = True
 ) -> np.ndarray:
     """Return factors @ values mod p, (m, q) (q, n) -> (m, n), or values @ factors if not `left`.
 
     Args:
-        factors: signed integers, int64, of any layout.
-        bounds: numbers of int64 between which the factors are.
+        factors: signed integers, int64, of any layout, or numbers in pieces.
+        bounds: integers between which the factors are.
         values: numbers mod p.
     """
     if not left:
         return public_product(factors.T, bounds, values.T, p).T
     compiled = compiled_for(factors.size * values.shape[1], 1)
     if compiled is None:
-        return matrix_product(residues(factors, p), values, p)
+        own = reduced(factors[:], p) if isinstance(factors, Pieces) else residues(factors, p)
+        return matrix_product(own, values, p)
     from mpc_appraisal.mpc.ring import compiled_rows
 
-    lowest, shape = min(0, bounds[0]), (len(factors), values.shape[1])
+    lowest, start = min(0, bounds[0]), np.uint64(min(0, bounds[0]) % (1 << 64))
     pairs = max(1, -(-(bounds[1] - lowest).bit_length() // (2 * compiled_rows.PART)))
     turned = factors.T.flags.c_contiguous and not factors.flags.c_contiguous
-    rows = np.ascontiguousarray(factors.T if turned else factors)
-    out = np.empty(shape[:: -1 if turned else 1], np.uint64)
+    rows, right = factors.T if turned else factors, np.ascontiguousarray(values.T)
+    pieces = (rows.low, rows.high) if isinstance(rows, Pieces) else (rows, np.zeros((1, 0), np.uint8))
+    out = np.empty((len(right), len(factors)) if turned else (len(factors), len(right)), np.uint64)
     loop = compiled_rows.transposed_times_mod if turned else compiled_rows.times_mod
-    loop(rows, np.uint64(lowest % (1 << 64)), pairs, np.ascontiguousarray(values.T), np.uint64(p), out)
+    loop(*map(np.ascontiguousarray, pieces), start, pairs, right, np.uint64(p), out)
     out = out.T if turned else out
     more = multiplied(summed(values, (0,), p, keepdims=True), np.uint64(lowest % p), p)  # lowest was subtracted
     return added(out, more, p) if lowest else out

@@ -34,6 +34,7 @@ from mpc_appraisal.mpc.integrity.residues import (
     sum_to_shape,
     summed,
 )
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 Shape = tuple[int, ...]
 
@@ -158,9 +159,9 @@ class Sum(Function):
 
 @dataclass(frozen=True)
 class Matmul(Function):
-    """a @ factors for signed integers (int64) within `bounds`, or factors @ a if `left`; of two dimensions each."""
+    """a @ factors, or factors @ a if `left`, for integers (int64, or in pieces) within `bounds`; of two dimensions."""
 
-    factors: np.ndarray
+    factors: np.ndarray | Pieces
     left: bool
     bounds: tuple[int, int]
 

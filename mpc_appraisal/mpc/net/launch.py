@@ -33,7 +33,7 @@ import torch.distributed as dist
 
 from mpc_appraisal.common.errors import AppraisalError, PeerError
 from mpc_appraisal.mpc.net.fork_server import Forked, ForkServer, server_for
-from mpc_appraisal.mpc.ring.kernels import COMPILED, WORTH
+from mpc_appraisal.mpc.ring.kernels import COMPILED, PRELOADED, WORTH
 
 GRACE_SECONDS = 8.0  # after a party failed, the others get this time to learn why and to end by themselves
 KILLED_GRACE_SECONDS = 1.5  # the same after a party was killed, which gives no reason
@@ -49,20 +49,26 @@ PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable 
 Party = subprocess.Popen | Forked
 
 
-def begin(function: PartyFunction, threads: int = 1, work: int = 0) -> None:
+def begin(function: PartyFunction, threads: int = 1, work: int = 0, checked: bool = False) -> None:
     """Begin to start the clean process of a later `launch` with these arguments. It imports while the caller goes on.
 
     Without this call, `launch` does it. Modules outside this package are left to the parties to import, because they
     may read data. The compiled loops are imported for parties that will use them: that takes half a second of CPU, once
-    in place of once in each party, starts no thread and reads numba's machine code of this package alone.
+    in place of once in each party, starts no thread and reads numba's machine code of this package alone. Parties that
+    check messages use nearly all loops, whose machine code is then loaded before.
     """
     module = function.__module__
-    modules = [*IMPORTED, *([module] if module.startswith(PACKAGE) else []), *([COMPILED] if work >= WORTH else [])]
-    server_for(_environment(threads), modules)
+    loops = [] if work < WORTH else [COMPILED, PRELOADED] if checked else [COMPILED]
+    server_for(_environment(threads), [*IMPORTED, *([module] if module.startswith(PACKAGE) else []), *loops])
 
 
 def launch(
-    function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit, threads: int = 1, work: int = 0
+    function: PartyFunction,
+    jobs: dict[str, dict[str, Any]],
+    emit: Emit,
+    threads: int = 1,
+    work: int = 0,
+    checked: bool = False,
 ) -> dict[str, Any]:
     """Run `function(role, address, emit, folder, **jobs[role])` in a new process for each role.
 
@@ -74,6 +80,7 @@ def launch(
         emit: A function that is called in this process with each progress event of any party.
         threads: How many torch threads each process uses. More threads than cores can cost ten times the time.
         work: About how many multiplications the largest product of a party takes, if it is known (see `ring.kernels`).
+        checked: Whether the parties check each other's messages.
 
     Returns the results of the function by role.
 
@@ -81,7 +88,7 @@ def launch(
         The error of the party that failed by itself, or PeerError if a party was killed. An error that nobody expected
         (no AppraisalError) has the traceback of the party's own process in its `__notes__`, which Python prints.
     """
-    begin(function, threads, work)
+    begin(function, threads, work, checked)
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
     address = f"tcp://127.0.0.1:{store.port}"
     with tempfile.TemporaryDirectory(prefix="mpc-appraisal-") as root:

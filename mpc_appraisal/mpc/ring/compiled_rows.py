@@ -137,13 +137,19 @@ def packed_combined_columns(values, upper, e, f, low, high):
 
 # -- products mod p ------------------------------------------------------------------------------------------------
 @loop
-def _two_digits(values, lowest, shift, low, high):
-    """Write two digits of (values - lowest) >> shift."""
+def _two_digits(values, upper, lowest, shift, low, high):
+    """Write two digits of (values + 2^32 upper - lowest) >> shift; `upper` may be empty."""
     s, part, ones = np.uint64(shift), np.uint64(PART), np.uint64((1 << PART) - 1)
-    for q in range(len(values)):
-        v = (np.uint64(values[q]) - lowest) >> s
-        low[q] = v & ones
-        high[q] = (v >> part) & ones
+    if len(upper):
+        for q in range(len(values)):
+            v = ((np.uint64(values[q]) | np.uint64(upper[q]) << HALF) - lowest) >> s
+            low[q] = v & ones
+            high[q] = (v >> part) & ones
+    else:
+        for q in range(len(values)):
+            v = (np.uint64(values[q]) - lowest) >> s
+            low[q] = v & ones
+            high[q] = (v >> part) & ones
 
 
 @inlined
@@ -153,19 +159,21 @@ def _more(total, low, high, step, power, p):
 
 
 @loop
-def times_mod(values, lowest, pairs, w, p, out):
+def times_mod(values, upper, lowest, pairs, w, p, out):
     """Write (values - lowest) @ w' mod p to out (n, k), for int64 values (n, d) and uint64 numbers w (k, d) mod p.
 
-    values - lowest is from 0 to 2^(2 PART pairs) - 1. Two digits and five columns are summed at a time, in registers.
+    Where `upper` is no (1, 0) array but (n, d), the matrix is values + 2^32 upper. Less `lowest` it is from 0 to
+    2^(2 PART pairs) - 1. Two digits and five columns are summed at a time, in registers.
     """
     (n, d), k, zero, step = values.shape, w.shape[0], np.uint64(0), np.uint64(1 << PART) % p
     low, high, whole = np.empty(min(d, TERMS), np.uint64), np.empty(min(d, TERMS), np.uint64), k // 5 * 5
     out[:] = 0
     for i in range(n):
+        more = upper[i if upper.shape[1] else 0]
         for start in range(0, d, TERMS):
             end, power = min(d, start + TERMS), np.uint64(1)
             for pair in range(pairs):
-                _two_digits(values[i, start:end], lowest, 2 * PART * pair, low, high)
+                _two_digits(values[i, start:end], more[start:end], lowest, 2 * PART * pair, low, high)
                 for j in range(0, whole, 5):
                     w0, w1, w2 = w[j, start:end], w[j + 1, start:end], w[j + 2, start:end]
                     w3, w4 = w[j + 3, start:end], w[j + 4, start:end]
@@ -207,8 +215,8 @@ def _add_rows(rows, factors, sums):
 
 
 @loop
-def transposed_times_mod(values, lowest, pairs, r, p, out):
-    """Write r @ (values - lowest) mod p to out (k, d), for int64 values (n, d) and r (k, n); see `times_mod`."""
+def transposed_times_mod(values, upper, lowest, pairs, r, p, out):
+    """Write r @ (values - lowest) mod p to out (k, d), for values (n, d) and numbers r (k, n); see `times_mod`."""
     (n, d), k, step = values.shape, r.shape[0], np.uint64(1 << PART) % p
     digits, factors = np.zeros((2, BESIDE, d), np.uint64), np.zeros(BESIDE, np.uint64)
     sums = np.empty((2, k, d), np.uint64)
@@ -220,7 +228,8 @@ def transposed_times_mod(values, lowest, pairs, r, p, out):
             for top in range(start, end, BESIDE):
                 there = min(BESIDE, end - top)
                 for i in range(there):
-                    _two_digits(values[top + i], lowest, 2 * PART * pair, digits[0, i], digits[1, i])
+                    more = upper[top + i if upper.shape[1] else 0]
+                    _two_digits(values[top + i], more, lowest, 2 * PART * pair, digits[0, i], digits[1, i])
                 for j in range(k):
                     factors[:] = 0  # of rows after the end
                     factors[:there] = r[j, top : top + there]

@@ -20,6 +20,7 @@ from types import ModuleType
 WORTH = 1 << 24  # From so much work on, numba is loaded: torch takes a tenth of a second for so many multiplications.
 MANY = 4  # So many times WORTH is as much work by torch as loading numba takes.
 COMPILED = "mpc_appraisal.mpc.ring.compiled"
+PRELOADED = "mpc_appraisal.mpc.ring.preloaded"  # loads all machine code at once
 _loaded: list[ModuleType | None] = []
 _spent = 0  # the work that torch has done before numba was loaded
 

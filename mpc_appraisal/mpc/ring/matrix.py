@@ -36,7 +36,7 @@ class Matrix:
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values @ right, int64: (n, d) (d, k) -> (n, k)."""
-        if _has_form(self.values, right):
+        if has_form(self.values, right):
             return torch.matmul(self.values, right)
         compiled = self._compiled(right, self.shape[1])
         if compiled is not None:
@@ -53,7 +53,7 @@ class Matrix:
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values' @ right, int64: (d, n) (n, k) -> (d, k)."""
-        if _has_form(self.values, right):
+        if has_form(self.values, right):
             return torch.matmul(self.values.t(), right)
         compiled = self._compiled(right, self.shape[0])
         if compiled is not None:
@@ -105,7 +105,7 @@ def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return matrix.product(right, transposed=turned)
 
 
-def _has_form(*factors: torch.Tensor) -> bool:
+def has_form(*factors: torch.Tensor) -> bool:
     """Return whether a factor is no tensor but a linear form of `mpc.integrity`, whose product torch hands to it."""
     return not all(isinstance(factor, torch.Tensor) for factor in factors)
 

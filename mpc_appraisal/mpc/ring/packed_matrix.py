@@ -17,8 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.matrix import Matrix, has_form
 from mpc_appraisal.mpc.ring.packing import pieces_of, unpack
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 PACKED_PRODUCTS = 2  # so many products read the packed bytes
 
@@ -50,7 +51,18 @@ class PackedMatrix(Matrix):
         """Return the elements as int64, in [0, 2^(8 size))."""
         return unpack(self.message, self._shape, self._size) if self._wide is None else self._wide.values
 
+    @property
+    def largest(self) -> int:
+        """Return the largest number that an element may be."""
+        return (1 << 8 * self._size) - 1
+
+    def pieces(self) -> Pieces | np.ndarray:
+        """Return the elements in their two pieces, or as int64 once the matrix has been unpacked."""
+        return Pieces(*self._pieces()) if self._wide is None else self._wide.values.numpy()
+
     def times(self, right: torch.Tensor) -> torch.Tensor:
+        if has_form(right):
+            return right.from_left(self, False)
         compiled = self._compiled(right, self._shape[1])
         if compiled is None:
             return self._unpacked().times(right)
@@ -60,6 +72,8 @@ class PackedMatrix(Matrix):
         return torch.from_numpy(out)
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
+        if has_form(right):
+            return right.from_left(self, True)
         compiled = self._compiled(right, self._shape[0])
         if compiled is None:
             return self._unpacked().transposed_times(right)
