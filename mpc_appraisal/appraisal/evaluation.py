@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed
 from mpc_appraisal.appraisal.sides import together
-from mpc_appraisal.common.checks import integer, number
+from mpc_appraisal.common.checks import as_list, integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Coalitions, Facts, MlpFinetuning, plaintext_of
@@ -57,12 +57,12 @@ class Evaluation:
     models: int = 5
 
     def __post_init__(self) -> None:
-        stated = [self.measures] if isinstance(self.measures, str) else list(self.measures)
+        expected = f"{NONE}, {ALL}, or a list of {', '.join(MEASURES)}, each once"
+        alone = isinstance(self.measures, str)
+        stated = [self.measures] if alone else list(as_list("evaluate.measures", self.measures, expected))
         names = {ALL: list(MEASURES), NONE: []}.get(stated[0], stated) if len(stated) == 1 else stated
         if any(name not in MEASURES for name in names) or len(set(names)) < len(names):
-            raise InputError(
-                "evaluate.measures", stated, f"{NONE}, {ALL}, or a list of {', '.join(MEASURES)}, each once"
-            )
+            raise InputError("evaluate.measures", stated, expected)
         object.__setattr__(self, "measures", tuple(names))
         for key, least in (("subsets", 8), ("orders", 1), ("models", 1)):
             integer(f"evaluate.{key}", getattr(self, key), least)

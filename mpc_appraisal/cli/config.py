@@ -28,7 +28,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.reworded import reworded
 from mpc_appraisal.common.roles import INTEGRITY, ON
 from mpc_appraisal.common.stable_names import TARGET, stable
-from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.common.text import PLACE, shown
 from mpc_appraisal.data import Dataset, Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
@@ -221,6 +221,9 @@ def instantiate(cfg: DictConfig) -> Any:
     """Build an object as Hydra does. An InputError that names an argument of a constructor names its key instead."""
     try:
         return hydra.utils.instantiate(cfg)
+    except TypeError as error:  # Hydra's own, of a flag such as _partial_; an error of a constructor is none here
+        stated = (FULL_KEY.findall(str(error)) or ["configuration"])[-1]
+        raise InputError(stated, shown(str(error).partition("\n")[0], 200), "what `--cfg job` prints there") from error
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, AppraisalError):

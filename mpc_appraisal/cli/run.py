@@ -29,7 +29,7 @@ from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
-from mpc_appraisal.cli import finished, safeguards, sweep
+from mpc_appraisal.cli import finished, sweep
 from mpc_appraisal.cli.attacked import (
     attack_appraisal,
     attack_market,
@@ -53,7 +53,8 @@ from mpc_appraisal.cli.inputs import built_in_market, by_part, read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
 from mpc_appraisal.cli.public_sizes import check_row_norm
-from mpc_appraisal.common.checks import boolean
+from mpc_appraisal.cli.unused_keys import check_unused
+from mpc_appraisal.common.checks import boolean, number, one_of
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
@@ -67,7 +68,6 @@ from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
-from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.advice import NO_ADVICE
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.card import card_stems, write_cards
@@ -78,22 +78,11 @@ from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
+SHARES = "shares"  # the name of the protocol whose engine session.engine chooses
+SWITCHES = ("true_utility", "leave_one_out", "shapley")  # the keys of `baselines` that are true or false
 STANDARDISE = (
     "standardise them by standardise.mean and standardise.scale, or by a recipe (`mpc-appraisal recipe infer`)."
 )
-# Keys of `party` that mean something only between organisations, with their defaults.
-BETWEEN = {
-    "salt": None,
-    "counterparty": None,
-    "ledger": None,
-    "policy": None,
-    "approval": "ask",
-    "requests": "requests",
-    "patience": 3600,
-}
-GUARDING = ("ledger", "policy")  # the keys among them that promise a protection; a run on one machine refuses them
-# Keys of `party` that mean something only for a file, with their defaults.
-OF_FILES = {"listing": None, "secret": None, "label": "label"}
 
 
 def wants_preflight(cfg: DictConfig) -> bool:
@@ -115,34 +104,6 @@ def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> Preflight | None:
     if found is not None:
         (folder / "preflight.json").write_text(json.dumps(found.as_dict(), allow_nan=False) + "\n", encoding="utf-8")
     return found
-
-
-def check_unused(cfg: DictConfig, release: Release) -> None:
-    """Warn of keys of `party` that have no effect, because both sides are on one machine.
-
-    Raises InputError for a key that promises a protection, and for a key of files if no file is stated.
-    """
-    party = OmegaConf.to_object(cfg.party)
-    stated = [key for key, default in BETWEEN.items() if party[key] != default]
-    for key in (one for one in GUARDING if one in stated and party[one] != safeguards.NONE):
-        raise InputError(
-            f"party.{key}",
-            party[key],
-            "session=join, because with both sides on one machine no request, ledger or charge exists",
-        )
-    built_in = not any(party[key] for key in ("data", "train", "test", "model"))
-    for key, default in OF_FILES.items():
-        if built_in and party[key] != default:
-            raise InputError(
-                f"party.{key}",
-                party[key],
-                "party.data, party.train or party.model beside it, because the key belongs to a file",
-            )
-    if party["threshold"] is not None and not release.description.threshold:
-        stated.append("threshold")
-    if stated:
-        what = " and ".join(f"party.{key}" for key in stated)
-        print(f"warning: {what}: this run makes no use of it, and it is ignored", file=sys.stderr, flush=True)
 
 
 def appraise_config(
@@ -171,7 +132,7 @@ def appraise_config(
     public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
     plan = _plan(cfg, methods, seed, public)
     session = instantiate(cfg.session)
-    if cfg.protocol.name == RTAS and session.engine != RTAS:
+    if one_of("protocol.name", cfg.protocol.name, (SHARES, RTAS)) == RTAS and session.engine != RTAS:
         raise InputError(
             "protocol", f"{RTAS} with session.engine={session.engine}", f"session.engine={RTAS}, or shares"
         )
@@ -223,9 +184,9 @@ def appraise_config(
     attacks = check_candidates(attacks, seller)
     checked(buyer)
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
-    wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
-    baseline_methods = [baseline for asked, baseline in wanted if asked]
-    utility = bool(cfg.baselines.true_utility)
+    wanted = {key: boolean(f"baselines.{key}", cfg.baselines[key]) for key in SWITCHES}
+    each = {"leave_one_out": LeaveOneOut(), "shapley": shapley}
+    baseline_methods, utility = [each[key] for key in each if wanted[key]], wanted["true_utility"]
     result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
     if attacks is not None:
         with by_part(cfg), by_key("attack", cfg.attack):
@@ -247,6 +208,8 @@ def _described(result: Result, known: dict[str, str] | None) -> Result:
 def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:
     """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
     check_row_norm(cfg)
+    if "tolerance" in cfg.model:
+        number("model.tolerance", cfg.model.tolerance, "a number between 0 and 1", above=0, below=1)
     trains, release = instantiate(cfg.model), instantiate(release_settings(cfg))
     kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
     return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind, overlap=overlap_of(cfg))

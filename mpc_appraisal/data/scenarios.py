@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.common.checks import as_list, integer, is_integer, number
+from mpc_appraisal.common.checks import as_list, boolean, integer, is_integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, TrainSize
 
@@ -115,7 +115,7 @@ class LabelNoise(Scenario):
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.include_clean = include_clean
+        self.include_clean = boolean("include_clean", include_clean)
         self.labels = None if labels is None else as_list("labels", labels, "two different labels")
         if labels is not None and (len(self.labels) != 2 or self.labels[0] == self.labels[1]):
             raise InputError("labels", list(self.labels), "two different labels")
@@ -155,7 +155,7 @@ class MissingData(Scenario):
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.include_clean = include_clean
+        self.include_clean = boolean("include_clean", include_clean)
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         own, levels, parts = _levels(self, train, self.include_clean, seed)
@@ -186,7 +186,8 @@ class TargetNoise(Scenario):
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.deviations, self.include_clean = number("deviations", deviations, above=0), include_clean
+        self.deviations = number("deviations", deviations, above=0)
+        self.include_clean = boolean("include_clean", include_clean)
 
     def changed(self, y: torch.Tensor, scale: float, stream: np.random.Generator) -> torch.Tensor:
         """Return the targets (n,) with a change of the size `scale`."""

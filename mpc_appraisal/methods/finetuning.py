@@ -38,7 +38,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.models.base import LinearModel
@@ -77,13 +77,10 @@ class Finetuning(Appraiser):
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size"):
-            number = getattr(self, key)
-            if not (number is None and key == "batch_size") and (not isinstance(number, int) or number < 1):
-                raise InputError(key, number, "an integer, 1 or more")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise InputError("seed", self.seed, "an integer, 0 or more")
-        if not isinstance(self.lr, (int, float)) or not math.isfinite(self.lr) or self.lr <= 0:
-            raise InputError("lr", self.lr, "a finite number above 0")
+            if not (getattr(self, key) is None and key == "batch_size"):
+                integer(key, getattr(self, key), 1, expected="an integer, 1 or more")
+        integer("seed", self.seed, 0, 2**63 - 1, "an integer, 0 or more")
+        number("lr", self.lr, "a finite number above 0", above=0)
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         d, c = facts.features + 1, facts.outputs

@@ -35,7 +35,8 @@ import numpy as np
 import scipy  # it loads `scipy.sparse.linalg` at its first use, so that most processes do not pay for it
 import torch
 
-from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.checks import number
+from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled, summed_gradient
 from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric
@@ -69,8 +70,7 @@ class Influence(ByMetric, Appraiser):
         if self.metric != LOG_LOSS:
             words = f"influence on the {self.measure.words} of the test rows, summed over the candidate's rows"
             object.__setattr__(self, "opens", words)
-        if not isinstance(self.damping, (int, float)) or not math.isfinite(self.damping) or self.damping < 0:
-            raise InputError("damping", self.damping, "a finite number, 0 or more")
+        number("damping", self.damping, "a finite number, 0 or more", least=0)
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         shape = (facts.features + 1, facts.outputs)

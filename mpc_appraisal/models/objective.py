@@ -17,7 +17,8 @@ import numpy as np
 import scipy  # it imports `scipy.optimize` at its first use, half a second that most parties need not spend
 import torch
 
-from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.checks import number
+from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.links import SOFTMAX, Link
@@ -69,8 +70,7 @@ def minimised(
     without a regulariser, for instance, have no minimiser.
     """
     check_l2(l2)
-    if not 0 < tolerance < 1:
-        raise InputError("model.tolerance", tolerance, "a number between 0 and 1")
+    number("model.tolerance", tolerance, "a number between 0 and 1", above=0, below=1)
     shape = (train.features + 1, outputs)
     if evaluation is None:
         x = with_bias(train.x.to(torch.float64))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mpc_appraisal.cli.config import compose, instantiate
-from mpc_appraisal.cli.run import appraise_config, check_unused
+from mpc_appraisal.cli.run import appraise_config
+from mpc_appraisal.cli.unused_keys import check_unused
 from mpc_appraisal.common.errors import InputError
 
 SMALL = [
@@ -31,6 +32,15 @@ def test_keys_that_would_mislead_are_refused(stated):
     cfg = compose([*SMALL, f"party.{stated}"])
     with pytest.raises(InputError, match=f"^party.{stated.partition('=')[0]}: got"):
         check_unused(cfg, instantiate(cfg.release))
+
+
+@pytest.mark.parametrize("stated", ["party.class_names=[a,b]", "party.names=hash", "standardise.mean=2"])
+def test_keys_of_files_are_refused_with_built_in_data(stated):
+    with pytest.raises(InputError, match=f"^{stated.partition('=')[0]}: got .*because the key belongs to a file"):
+        cfg = compose([*SMALL, stated])
+        check_unused(cfg, instantiate(cfg.release))
+    cfg = compose([*SMALL, stated, "party.data=[a.csv]"])
+    check_unused(cfg, instantiate(cfg.release))
 
 
 @pytest.mark.parametrize(

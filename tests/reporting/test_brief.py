@@ -196,3 +196,16 @@ def test_the_console_gets_these_lines_and_a_link():
     assert plain.getvalue().splitlines() == [text for text, _ in brief(Result(records()), 80, report="out/report.html")]
     print_result(Result(records()), Console(file=terminal, width=80, force_terminal=True), report="out/report.html")
     assert "\x1b]8;" in terminal.getvalue() and "out/report.html" in terminal.getvalue()
+
+
+def test_features_that_are_far_larger_than_others_are_a_caveat_on_the_terminal_and_in_the_report(tmp_path):
+    text = "2 of 4 features are far larger than others: income (3 to 90000), debt (1 to 7000). Standardise them."
+    said = Advice(scale=text)
+    lines = [line for line, _ in brief(Result(records()), 80, said)]
+    assert max(map(len, lines)) <= 80 and text in " ".join(" ".join(lines).split())
+    assert [line for line in lines if line.startswith("Caveat")] and len(lines) <= 25
+    assert "Caveat" not in " ".join(line for line, _ in brief(Result(records()), 80))
+    write_report(Result(records()), tmp_path, said)
+    assert (
+        text in (tmp_path / "report.md").read_text() and "income (3 to 90000)" in (tmp_path / "report.html").read_text()
+    )
