@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from mpc_appraisal.reporting import figures
@@ -37,6 +39,18 @@ def logarithmic(axis: Axes, places: Sequence[int]) -> None:
     axis.set_xscale("log")
     axis.set_xticks(places, [f"{place:,}" for place in places])
     axis.minorticks_off()
+
+
+def heat_map(axis: Axes, cells: Sequence[Sequence[float]], **look) -> QuadMesh:
+    """Fill a cell for each number, the first line on top, with cell (x, y) around the point (x, y).
+
+    The cells are drawn as shapes and not as pixels, so that a page on a dark screen turns the figure round.
+    """
+    lines, columns = len(cells), len(cells[0])
+    edges = [[k - 0.5 for k in range(count + 1)] for count in (columns, lines)]
+    mesh = axis.pcolormesh(*edges, np.asarray(cells, dtype=float), edgecolors="face", linewidth=0.3, **look)
+    axis.set_ylim(lines - 0.5, -0.5)
+    return mesh
 
 
 def without_ticks(axis: Axes) -> None:

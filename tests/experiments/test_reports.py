@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from figure_texts import unreadable
+from matplotlib.figure import Figure
 
 from experiments.__main__ import NAMES
 from experiments.harness import page
@@ -18,6 +20,7 @@ from experiments.harness.records import read_rows
 from experiments.harness.run import main
 from experiments.harness.size import Size
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.figures import save
 
 ROOT = Path(__file__).resolve().parents[2]
 STEMS = {
@@ -36,8 +39,12 @@ def words(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", STEMS)
-def test_the_committed_reports_are_those_of_the_committed_records(name, tmp_path):
+def test_the_committed_reports_are_those_of_the_committed_records(name, tmp_path, monkeypatch):
     """The two other studies have this test beside their own ones."""
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(
+        page, "save", lambda *arguments: save(figures.setdefault(arguments[2], arguments[0]), *arguments[1:])
+    )
     for records in (ROOT / "results" / name).glob("*.jsonl"):
         shutil.copy(records, tmp_path)
     import_module(f"experiments.studies.{name}.study").STUDY.render(tmp_path)
@@ -49,6 +56,16 @@ def test_the_committed_reports_are_those_of_the_committed_records(name, tmp_path
         for line in shown.splitlines():
             if line.startswith("| "):  # every cell of the Markdown is in the HTML
                 assert set(line.replace("|", " ").split()) <= set(found), line
+    assert figures and {name: found for name, one in figures.items() if (found := unreadable(one))} == {}
+
+
+def test_a_text_that_leaves_the_figure_or_lies_on_another_is_found():
+    figure = Figure(figsize=(4.0, 2.0))
+    left, right = figure.subplots(1, 2)
+    left.set_title("in bounds")
+    assert unreadable(figure) == []
+    right.set_title("a title that is much wider than its panel, and wider than the figure")
+    assert len(unreadable(figure)) == 2  # it leaves the figure, and lies on the other title
 
 
 def test_every_study_has_sizes_parts_and_a_help_text(capsys):

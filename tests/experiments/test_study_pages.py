@@ -22,7 +22,7 @@ class Outline(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text: dict[str, list[str]] = {"p": [], "th": []}
+        self.text: dict[str, list[str]] = {"p": [], "th": [], "figcaption": []}
         self.inside: list[str] = []
         self.visible: list[str] = []  # paragraphs under a table or of a section that no reader has to open
         self.feed(text)
@@ -90,6 +90,20 @@ def test_each_cell_has_the_name_of_its_column(outline):
     names = set(outline.text["th"])
     cells = outline.of("td")
     assert cells and all(cell["data-label"] in names for cell in cells)
+
+
+def test_what_is_read_in_place_of_a_figure_or_of_a_folded_text_says_something(outline):
+    """A figure that is not seen, and a text that is not opened, are known by one sentence."""
+    assert all(len(image["alt"].split()) > 4 for image in outline.of("img"))
+    assert all(len(text.split()) > 4 for text in outline.text["figcaption"])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_columns_have_names_of_their_own_and_no_markup_is_left(path):
+    page = re.sub(r'"data:[^"]*"', '""', path.read_text(encoding="utf-8"))
+    headers = [re.findall(r"<th[^>]*>(.*?)</th>", head) for head in re.findall(r"<thead>.*?</thead>", page, re.DOTALL)]
+    assert headers and all(len(set(names)) == len(names) for names in headers)
+    assert "`" not in page and "**" not in page and "](" not in page
 
 
 def test_long_text_folds_away(outline):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, plain
+from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, heat_map, plain
 from experiments.harness.records import Row
 from experiments.studies.appraisal.tables import METHODS, grid, panels, pick, planes, pooled, spent
 from mpc_appraisal.reporting.metrics import rank_of
@@ -87,10 +87,10 @@ def grid_figure(rows: Sequence[Row]) -> Figure:
     figure = blank(11.0, 1.2 + 0.62 * len(cells))
     left, right = figure.subplots(1, 2)
     shown, _, seconds = np.array(cells, dtype=float).transpose(2, 0, 1)
-    first = left.imshow(shown, cmap="viridis", vmin=-1, vmax=1, aspect="auto")
+    first = heat_map(left, shown, cmap="viridis", vmin=-1, vmax=1)
     known = seconds[np.isfinite(seconds)]
     low, high = (known.min() / 1.05, known.max() * 1.05) if known.size else (0.1, 1.0)
-    second = right.imshow(seconds, cmap="RdYlBu_r", norm=LogNorm(low, high), aspect="auto")
+    second = heat_map(right, seconds, cmap="RdYlBu_r", norm=LogNorm(low, high))
     for y, line in enumerate(cells):
         for x, (private, clear, spent_) in enumerate(line):
             middle = {"ha": "center", "va": "center", "fontsize": 9}
@@ -104,7 +104,7 @@ def grid_figure(rows: Sequence[Row]) -> Figure:
                 left.text(x, y, f"({clear:.2f})", bbox=box, **middle)
             if spent_ is not None:
                 right.text(x, y, f"{spent_:.2g}" if spent_ < 10 else f"{spent_:.0f}", **middle)
-    for axis, title in ((left, "correlation with true utility"), (right, "private seconds a candidate")):
+    for axis, title in ((left, "correlation with true utility"), (right, "private seconds of a candidate")):
         axis.set_xticks(range(len(steps)), [str(each) for each in steps])
         axis.set_yticks(range(len(found)), [f"{rate:g}" for rate in found])
         axis.set_xlabel("steps")
@@ -123,7 +123,7 @@ def ranks_figure(rows: Sequence[Row]) -> Figure:
         ranks = [rank_of(pooled(one["rows"], key)) for key in (one["against"], "value")]
         dots = axis.scatter(*ranks, c=shares, s=18, cmap="viridis", vmin=0, vmax=0.5)
         shown = DASH if one["private"] is None else f"{one['private']:+.3f}"
-        axis.set_title(f"({one['panel']}) measured {shown}, published {one['published']:+.3f}", fontsize=10)
+        axis.set_title(f"({one['panel']}) measured {shown}\npublished {one['published']:+.3f}", fontsize=10)
         axis.set_xlabel(f"rank of {one['against'] if one['against'] == 'utility' else 'test accuracy'}")
         plain(axis, sides=())
     figure.axes[0].set_ylabel("rank of influence value")

@@ -273,7 +273,7 @@ def gradient_figure(found: ByEngine) -> Figure:
         _bars(seconds, rows, "seconds", ratio=True)
         _bars(sent, [row for row in rows if row["engine"] != "plaintext"], "mb")
         seconds.set_title(name, loc="left", fontsize=10)
-        sent.set_title(f"{name}: sent by all parties", loc="left", fontsize=10)
+        sent.set_title("sent by all parties", loc="left", fontsize=10)
     everything = [row for _, rows in groups for row in rows]
     _logarithmic(axes[-1][0], everything)
     axes[-1][1].set_xlim(0, 1.3 * max(row["mb"] for row in everything) or 1.0)

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.harness.jobs import Job
-from experiments.harness.plots import blank, without_ticks
+from experiments.harness.plots import blank, heat_map
 from experiments.harness.records import Row
 from experiments.studies.inflation.sellers import ALL, METHODS, NONE, TRUE, Setting, Stage
 from mpc_appraisal.data import Dataset
@@ -135,24 +135,21 @@ def stopped(found: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]
 
 
 def drawing(found: pd.DataFrame) -> Figure:
-    """Draw tables of median gains, without and with all countermeasures, coloured by how often the buyer is fooled."""
-    names = list(dict.fromkeys(found.data))
+    """Draw how often each attack fools each method, all data together, without and with all countermeasures."""
     attacks = list(dict.fromkeys(found.attack))
-    figure = blank(6.2 + 2.6 * len(names), 2.0 + 0.62 * len(attacks))
-    grid = figure.subplots(2, len(names), squeeze=False)
-    for line, (guard, words) in zip(grid, ((NONE, "no countermeasure"), (ALL, "all countermeasures")), strict=True):
-        for axis, data in zip(line, names, strict=True):
-            here = found[(found.guard == guard) & (found.data == data)]
-            cells = [[_cell(here[(here.attack == a) & (here.method == m)]) for m in METHODS] for a in attacks]
-            share = [[cell["fooled"] / max(cell["of"], 1) for cell in row] for row in cells]
-            axis.imshow(share, cmap="Oranges", vmin=0, vmax=1.3, aspect="auto")
-            for y, row in enumerate(cells):
-                for x, cell in enumerate(row):
-                    text = "refused" if cell["gain"] is None else f"{cell['gain']:+.1f}"
-                    weight = "bold" if cell["rank"] == 1 else "normal"
-                    axis.text(x, y, text, ha="center", va="center", fontsize=7.5, fontweight=weight)
-            without_ticks(axis)
-            axis.set_title(f"{WORDS[data]}, {words}", fontsize=9.5)
-            axis.set_xticks(range(len(METHODS)), [SHORT[m] for m in METHODS], fontsize=7.5)
-        line[0].set_yticks(range(len(attacks)), attacks, fontsize=8)
+    figure = blank(9.6, 1.3 + 0.3 * len(attacks))
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, (guard, words) in zip(axes, ((NONE, "no countermeasure"), (ALL, "all countermeasures")), strict=True):
+        here = found[found.guard == guard]
+        cells = [[_cell(here[(here.attack == a) & (here.method == m)]) for m in METHODS] for a in attacks]
+        share = [[cell["fooled"] / max(cell["of"], 1) for cell in row] for row in cells]
+        heat_map(axis, share, cmap="Oranges", vmin=0, vmax=2)
+        for y, row in enumerate(cells):
+            for x, cell in enumerate(row):
+                text = "refused" if cell["gain"] is None else f"{cell['fooled']} of {cell['of']}"
+                axis.text(x, y, text, ha="center", va="center", fontsize=8.5)
+        axis.set_title(words, fontsize=10)
+        axis.set_xticks(range(len(METHODS)), [SHORT[m] for m in METHODS], fontsize=8.5)
+        axis.tick_params(length=0)
+    axes[0].set_yticks(range(len(attacks)), attacks, fontsize=8.5)
     return figure
