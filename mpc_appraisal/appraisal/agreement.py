@@ -34,7 +34,7 @@ from mpc_appraisal.appraisal.norms import checks_weights, with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, Emit, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.questions import inputs_of, marks_of, questions_of
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
-from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.common.text import printable
 from mpc_appraisal.governance.approval.decide import Request, decide
 from mpc_appraisal.governance.approval.purpose import Purpose
@@ -112,7 +112,8 @@ def consent(
         ApprovalError: The data owner does not say yes.
         PeerError: Another party sent a message that cannot be read.
     """
-    keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
+    named = ROLES if plan.relayed else OWNERS  # where parties meet at a relay, the dealer is named
+    keys = {each: key for each in named if (key := rendezvous.certified(each)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys, shared, purpose)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
     inputs, address = _same_request(rendezvous, plan, own, request, encrypted_answers)
@@ -283,7 +284,7 @@ def make_request(
         published: The norms that each owner has announced, by role.
         listed: What each candidate's listing says, or None, by candidate's name.
         compared: Sentences on how the two sides' data fit together.
-        keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
+        keys: The SHA-256 of the parties' certificate keys, by role; None where the transport shows none.
         shared: The sets whose shared items are counted first; None for no count.
         purpose: What the model owner asks for, as it states it.
     """
@@ -316,7 +317,7 @@ def make_request(
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
-            "protocol": stated_protocol(plan.engine, plan.transport.kind, plan.integrity),
+            "protocol": stated_protocol(plan.engine, plan.transport.kind, plan.integrity, plan.relayed),
             "config": plan.digest,
         }
         | ({"compared": list(compared)} if compared else {})
@@ -327,22 +328,6 @@ def make_request(
         | ({"resolution": first.resolution.as_dict()} if first.resolution is not None else {})
         | (shared.stated(openings) if shared is not None else {})
     )
-
-
-def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None:
-    """Compare the certificate key that the other owner shows with the one that party.counterparty_key states.
-
-    Raises InputError over a transport that shows no key, and DisagreementError for another key.
-    """
-    stated = own.controls.counterparty_key if own is not None else None
-    if stated is None:
-        return
-    other = MODEL_OWNER if role == DATA_OWNER else DATA_OWNER
-    found = rendezvous.certified(other)
-    if found is None:
-        raise InputError("party.counterparty_key", stated, "session.transport=tls: no other transport shows a key")
-    if found != stated:
-        raise DisagreementError(f"{other} shows a certificate key with SHA-256 {found}, which {role} does not expect")
 
 
 def rounded_up(number: float) -> float:

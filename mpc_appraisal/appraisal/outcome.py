@@ -19,6 +19,7 @@ from mpc_appraisal.appraisal.program import Appraised
 from mpc_appraisal.appraisal.settings import settings_of
 from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
+from mpc_appraisal.governance.approval.request import key_sentences
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.models.links import SOFTMAX
@@ -95,6 +96,13 @@ class Run:
             "openings": tuple(opening.as_dict() for opening in r.openings),
         }
 
+    def _trust(self) -> str:
+        """Return what the parties trusted; where they met at a relay, the dealer's key is named."""
+        trust = trust_of(self.plan.engine, self.plan.integrity, self.plan.relayed)
+        keys = self.agreed.request.content.get("keys")
+        dealer = {DEALER: keys[DEALER]} if keys and DEALER in keys else {}
+        return " ".join([trust, *(key_sentences(dealer) if dealer else [])])
+
     def _record(self, method: Appraiser, name: str, own: OwnInput, computed: dict[str, Any]) -> Record:
         f, key = self.facts[name], (method.name, name)
         outcome, agreed = self.outcomes()[key], self.agreed
@@ -118,7 +126,7 @@ class Run:
             session=self.session,
             engine=self.engine,
             role=self.role,
-            trust=trust_of(self.plan.engine, self.plan.integrity),
+            trust=self._trust(),
             error_bound=bound.value,
             error_note=bound.note,
             release=release_of(release, method, f, outcome, key in agreed.answers, bound),

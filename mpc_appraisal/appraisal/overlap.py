@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from mpc_appraisal.appraisal.agreement import check_counterparty
 from mpc_appraisal.appraisal.announced_facts import check_published_names
+from mpc_appraisal.appraisal.counterparty import check_counterparty
 from mpc_appraisal.appraisal.names import Names, match, published
 from mpc_appraisal.appraisal.overlap_terms import (
     TRUST,

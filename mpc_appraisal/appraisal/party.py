@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from mpc_appraisal.appraisal.agreement import check_counterparty, consent, settle
+from mpc_appraisal.appraisal.agreement import consent, settle
 from mpc_appraisal.appraisal.announced_facts import exchange_facts
 from mpc_appraisal.appraisal.compared import (
     WARN,
@@ -30,6 +30,7 @@ from mpc_appraisal.appraisal.compared import (
     statistics_findings,
 )
 from mpc_appraisal.appraisal.counted import count_shared, shared_items
+from mpc_appraisal.appraisal.counterparty import check_counterparty
 from mpc_appraisal.appraisal.names import Match
 from mpc_appraisal.appraisal.norms import published_norms, with_spread
 from mpc_appraisal.appraisal.outcome import Run

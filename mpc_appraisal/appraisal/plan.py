@@ -90,6 +90,11 @@ class Plan:
     overlap: OverlapTerms | None = None
     integrity: bool = False
 
+    @property
+    def relayed(self) -> bool:
+        """Return whether the parties meet at a relay."""
+        return self.transport.relay is not None
+
     def __post_init__(self) -> None:
         if self.model.link is IDENTITY:
             object.__setattr__(self, "methods", tuple(map(_of_numbers, self.methods)))

@@ -20,7 +20,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from mpc_appraisal.appraisal.plan import Plan
-from mpc_appraisal.common.roles import INTEGRITY, OFF, ON
+from mpc_appraisal.common.roles import INTEGRITY, OFF, ON, RELAY
 from mpc_appraisal.common.stable_names import TARGET
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset
@@ -53,6 +53,8 @@ def settings_of(plan: Plan, session: str) -> dict[str, Any]:
     if session != "plain":
         found |= {"session.engine": plan.engine, "session.logit_bound": plan.logit_bound}
         found[INTEGRITY] = ON if plan.integrity else OFF
+    if plan.relayed:  # that there is one, and not where
+        found[RELAY] = ON
     found |= _of_methods(plan) | _of_release(plan)
     if session == JOINED:
         found = without_built_in(found)

@@ -17,6 +17,9 @@ OWNERS = (MODEL_OWNER, DATA_OWNER)
 # The setting by which the owners check each other's messages, and its values as requests and records state them.
 INTEGRITY, ON, OFF = "session.integrity", "on", "off"
 
+# The setting by which all parties dial one relay; requests and records state ON and not its address.
+RELAY = "session.relay"
+
 # The trust model in one sentence, where nobody checks messages. Reports that compare engines print it.
 ASSUMPTION = (
     "Semi-honest parties, a dealer that does not collude with either, no integrity of the result against a cheating "
@@ -41,6 +44,13 @@ TRUST_CHECKED = (
     "that names a party, and nothing is opened. An owner can end the session, but not after it has seen a result. Not "
     "covered is what an owner itself brings in, which can be other data, another model or noise of its choice. A "
     "cheating dealer can shift results, which nothing detects; with one owner's help it reads the other's inputs."
+)
+# What a relay learns and can do, which follows the trust model where all parties dial one. See `mpc.net.relay`.
+RELAY_TRUST = (
+    "All parties dial out to one relay (session.relay), and none opens a port. Whoever runs the relay learns the "
+    "parties' addresses and roles, and the times and sizes of what they send. It has no key, reads nothing and changes "
+    "nothing unnoticed; it can end a session or hold it up. With a party's help it learns what that party knows, and "
+    "no more."
 )
 # The trust model of CrypTen as shipped, see `mpc.backends.stock`.
 STOCK_TRUST = (

@@ -240,20 +240,6 @@ def test_a_join_refuses_a_setting_as_it_is_made(key, value):
         Join(**{key: value})
 
 
-def test_a_relay_needs_tls_and_stands_in_place_of_addresses():
-    relay, where = "relay.example:7787/first", "tcp://127.0.0.1:1"
-    for transport in ("tcp", "gloo"):
-        with pytest.raises(InputError, match="^relay: got .*expected session.transport=tls"):
-            Join(DATA_OWNER, transport=transport, in_the_clear=True, relay=relay)
-    for key in ("rendezvous", "data_owner_address"):
-        with pytest.raises(InputError, match=f"^{key}: got .*no party listens"):
-            Join(DATA_OWNER, relay=relay, **{key: where})
-    with pytest.raises(InputError, match="^session.tls: got None"):
-        Join(DATA_OWNER, relay=relay).check()
-    with pytest.raises(InputError, match="^session.relay: got .*expected session.transport=tls"):
-        Transport(relay=relay)
-
-
 def test_a_join_refuses_what_it_lacks_before_anything_is_read_or_sent(tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("MASTER_ADDR", raising=False)

@@ -28,6 +28,7 @@ STEMS = {
     "extraction": ("extraction",),
     "inflation": ("inflation",),
     "marketplace": ("marketplace",),
+    "relay": ("relay",),
     "relevance": ("relevance",),
 }
 

@@ -17,7 +17,8 @@ from test_deal_edges import SELLER, Deal
 from test_deal_waiting import Quiet
 from test_request import REQUEST
 
-from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
+from mpc_appraisal.appraisal.agreement import make_request
+from mpc_appraisal.appraisal.counterparty import check_counterparty
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls
 from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import compose

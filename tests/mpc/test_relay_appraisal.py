@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import signal
 
+from cryptography.x509 import load_pem_x509_certificate
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, problem, write_npz
 from relay_sessions import relay
 
+from mpc_appraisal.common.roles import RELAY_TRUST
+from mpc_appraisal.mpc.net.certificates import key_digest
 from mpc_appraisal.mpc.net.relay.greeting import digest_of, session_token
 from mpc_appraisal.reporting.record import read
 
@@ -34,6 +37,13 @@ def test_an_appraisal_through_a_relay_is_the_one_in_the_clear_and_no_party_liste
         assert (root / role / "opened.txt.bound").read_text() == "", role
     (record,) = read(root / MODEL_OWNER / "run" / "records.jsonl")
     assert processes.app("plain", "session=plain", *method, *files.values()).wait(60).code == 0
+    assert record.settings["session.relay"] == "on" and where not in record.to_json()
+    stated = [key_digest(load_pem_x509_certificate((trial / role / f"{role}.pem").read_bytes())) for role in ROLES]
+    card = " ".join((root / MODEL_OWNER / "run" / "card-data.md").read_text().split())
+    for text in (record.trust, card):
+        assert (
+            RELAY_TRUST in text and f"The dealer is whoever holds the certificate key with SHA-256 {stated[2]}." in text
+        )
     (plain,) = (one for one in read(root / "plain" / "run" / "records.jsonl") if one.method == record.method)
     assert abs(record.value - plain.value) <= 1e-3 * max(1.0, abs(plain.value))
     started.popen.send_signal(signal.SIGINT)

@@ -43,8 +43,9 @@ def met(where: str, trial: Path, timeout: float = 120.0) -> dict[str, TlsLink]:
     links: dict[str, TlsLink] = {}
 
     def come(role: str) -> None:
-        links[role] = TlsLink(role, None, timeout, str(trial), relay=where)
-        links[role].announce()
+        link = TlsLink(role, None, timeout, str(trial), relay=where)
+        link.announce()
+        links[role] = link
 
     threads = [threading.Thread(target=come, args=(role,), daemon=True) for role in ROLES]
     for thread in threads:

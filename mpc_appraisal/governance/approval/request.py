@@ -198,6 +198,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
                 f"Engine: {protocol['engine']}.",
                 f"Check of all messages of both owners (session.integrity): {protocol.get('integrity', 'off')}.",
                 f"Transport: {protocol['transport']}.",
+                *(["Relay (session.relay): on; all parties dial out to it."] if "relay" in protocol else []),
                 *key_sentences(content.get("keys")),
             ],
         ),

@@ -86,7 +86,9 @@ CONTENT = Schema(
         openings=many(record(what=WORDS, to=many(ROLE), numbers=whole(1), why=WORDS, times=whole(1), method=NAME)),
         privacy=nullable(PRIVACY),
         told=mapping(ROLE, mapping(NAME, number())),
-        protocol=record({"integrity": one_of("on")}, engine=NAME, transport=NAME, trust=WORDS),  # off is not stated
+        protocol=record(  # off is not stated
+            {"integrity": one_of("on"), "relay": one_of("on")}, engine=NAME, transport=NAME, trust=WORDS
+        ),
         config=hexadecimal(16),
     )
 )

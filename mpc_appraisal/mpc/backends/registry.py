@@ -82,12 +82,15 @@ def bounded(engine: str) -> bool:
     return engine == "fast"
 
 
-def trust_of(engine: str, integrity: bool = False) -> str:
+def trust_of(engine: str, integrity: bool = False, relay: bool = False) -> str:
     """Return what must be trusted where this engine computes, and what the engine leaks if it leaks anything.
 
     integrity: Whether both owners check all of each other's messages. Raises InputError where the engine cannot.
+    relay: Whether the parties meet at a relay, of which the last sentences say what it learns.
     """
     _check_integrity(engine, integrity)
+    if relay:
+        return f"{trust_of(engine, integrity)} {roles.RELAY_TRUST}"
     if integrity:
         return roles.TRUST_CHECKED
     if engine == "stock":
@@ -95,13 +98,13 @@ def trust_of(engine: str, integrity: bool = False) -> str:
     return f"{rtas.TRUST} {rtas.LEAKAGE}" if engine == rtas.NAME else roles.TRUST
 
 
-def stated_protocol(engine: str, transport: str, integrity: bool) -> dict[str, str]:
+def stated_protocol(engine: str, transport: str, integrity: bool, relay: bool = False) -> dict[str, str]:
     """Return how a value is computed and what must be trusted, as a request states it.
 
-    Without a check of messages none is stated, as in requests of earlier versions.
+    Without a check of messages none is stated, as in requests of earlier versions, and the same holds for a relay.
     """
     stated = {"engine": engine, "transport": transport} | ({"integrity": ON} if integrity else {})
-    return stated | {"trust": trust_of(engine, integrity)}
+    return stated | ({"relay": ON} if relay else {}) | {"trust": trust_of(engine, integrity, relay)}
 
 
 def warn(engine: str) -> None:

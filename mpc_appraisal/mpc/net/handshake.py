@@ -244,16 +244,17 @@ def dial(
     context, instance = certificates.context(server=False), os.urandom(8).hex()
     deadline = time.monotonic() + timeout
     halves: dict[str, Incoming | Outgoing] = {}
+    refusal: str | None = None
     while len(halves) < len(USES):
         use = USES[len(halves)]
         hello = {"role": role, "use": use, "instance": instance}
         try:
-            halves[use] = _connect(context, way, peer, hello, address_for, deadline)
+            halves[use] = _connect(context, way, peer, hello, address_for, deadline, bool(halves))
         except PermissionError as error:
             raise PeerError(f"{peer} refused this party: {error}") from error
         except (*GONE, EOFError, TimeoutError) as error:
             late = time.monotonic() > deadline
-            refusal = _refusal(way, peer, error)
+            refusal = _refusal(way, peer, error) or refusal
             if refusal is not None and (late or not way.several):
                 raise PeerError(refusal) from error
             if late:
@@ -290,10 +291,14 @@ def _connect(
     hello: Hello,
     address_for: Callable[[str], str | None],
     deadline: float,
+    again: bool,
 ) -> Incoming | Outgoing:
-    """Make one connection, and send the greeting `hello` with this party's address. Any error closes the socket."""
+    """Make one connection, and send the greeting `hello` with this party's address. Any error closes the socket.
+
+    again: Whether it is the second connection to the same party.
+    """
     patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
-    sock = way.open(peer, deadline, patience)
+    sock = way.open(peer, deadline, patience, again)
     try:
         sock = _without_delay(sock)
         hello = hello | {"address": address_for(sock.getsockname()[0])}

@@ -93,8 +93,14 @@ class TlsLink(FailureDetector):
         self._monitor.start()
         if role == MODEL_OWNER:
             self._listen_at(*(parse_address(address) if relay is None else ("", 0)), "session.rendezvous")
-        else:
+            return
+        try:
             self._connect(MODEL_OWNER, address, self.timeout)
+        except BaseException:  # nobody will close this link, and whoever dials must not meet its listener any more
+            self._stop.set()
+            if self._listener is not None:
+                self._listener.close()
+            raise
 
     # -- connections -----------------------------------------------------------------------------------------------
     def _connect(self, peer: str, address: str, patience: float) -> None:

@@ -36,8 +36,11 @@ class StraightWay:
     def __init__(self, address: str):
         self.where, self._place = address, parse_address(address)
 
-    def open(self, peer: str, deadline: float, patience: float) -> socket.socket:
-        """Return a connection to the party, or raise OSError after `patience` seconds; the deadline has no effect."""
+    def open(self, peer: str, deadline: float, patience: float, again: bool = False) -> socket.socket:
+        """Return a connection to the party, or raise OSError after `patience` seconds.
+
+        The deadline and `again` have no effect; see `RelayWay`.
+        """
         return socket.create_connection(self._place, patience)
 
     def stranger(self, peer: str) -> str:

@@ -9,6 +9,7 @@ deadline.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.relay.greeting import (
+    ANYONE,
     DIAL,
     LINE_BYTES,
     LISTEN,
@@ -90,18 +92,19 @@ class RelayWay:
     several = True
 
     def __init__(self, stated: str, role: str, authority: Path):
+        self._met: dict[str, str] = {}  # by role, the instance of the party that was met at its seat
         self.host, self.port, name = parse_relay(stated)
         self._role, self._token = role, session_token(authority, name)
         host = f"[{self.host}]" if ":" in self.host else self.host
         self.where = f"the relay at {host}:{self.port}"
         self.address = f"tcp://{host}:{self.port}"
 
-    def ask(self, verb: str, seat: str, patience: float) -> Asked:
+    def ask(self, verb: str, seat: str, patience: float, instance: str = ANYONE) -> Asked:
         """Send a first line to the relay. Raises OSError where it cannot be reached within `patience` seconds."""
-        return Asked((self.host, self.port), Greeting(verb, self._token, seat, self._role), patience)
+        return Asked((self.host, self.port), Greeting(verb, self._token, seat, self._role, instance), patience)
 
-    def answer(self, asked: Asked, seconds: float) -> bool:
-        """Read answers for `seconds`, and return whether the other end has come.
+    def answer(self, asked: Asked, seconds: float) -> str | None:
+        """Read answers for `seconds`, and return the instance of the other end, or None if it has not come.
 
         Raises:
             PeerError: The relay refuses this party, or what answers is no relay.
@@ -114,11 +117,12 @@ class RelayWay:
                 raise PeerError(f"{self.where} does not answer as a relay{self._described()}")
             if line == WAIT:
                 asked.waits = True
-            elif line == MET:
-                return True
             elif line is not None:
-                raise self._refusal(line.decode("latin-1"))
-        return False
+                word, _, instance = line.decode("latin-1").partition(" ")
+                if word != MET:
+                    raise self._refusal(line.decode("latin-1"))
+                return instance
+        return None
 
     def _refusal(self, line: str) -> Exception:
         word, _, rest = line.partition(" ")
@@ -133,19 +137,23 @@ class RelayWay:
         found = who_answers(self.host, self.port)
         return "" if found is None else f": what listens there {found}"
 
-    def open(self, peer: str, deadline: float, patience: float) -> socket.socket:
+    def open(self, peer: str, deadline: float, patience: float, again: bool = False) -> socket.socket:
         """Return a connection to whoever has the seat of `peer`, as soon as somebody takes it.
+
+        With `again` it is a second connection to the one that was met last.
 
         Raises PeerError as `answer` does, TimeoutError at the deadline (monotonic clock), and OSError, after which
         another attempt may go better.
         """
-        asked = self.ask(DIAL, peer, patience)
+        asked = self.ask(DIAL, peer, patience, self._met.get(peer, ANYONE) if again else ANYONE)
         try:
-            if not self.answer(asked, max(deadline - time.monotonic(), patience)):
+            met = self.answer(asked, max(deadline - time.monotonic(), patience))
+            if met is None:
                 raise TimeoutError(f"nobody took the seat of {peer}")
         except BaseException:
             asked.sock.close()
             raise
+        self._met[peer] = met
         return asked.sock
 
     def source(self) -> RelaySeat:
@@ -190,6 +198,7 @@ class RelaySeat:
 
     def __init__(self, way: RelayWay, role: str):
         self._way, self._role, self.port = way, role, way.port
+        self._instance = os.urandom(8).hex()
         self._asked: Asked | None = None
         self._closed = False
         self.trouble: str | None = None
@@ -202,7 +211,7 @@ class RelaySeat:
         """
         try:
             if self._asked is None:
-                self._asked = self._way.ask(LISTEN, self._role, ANSWER_SECONDS)
+                self._asked = self._way.ask(LISTEN, self._role, ANSWER_SECONDS, self._instance)
             met = self._way.answer(self._asked, TICK_SECONDS)
         except (OSError, PeerError) as error:
             self._drop()
@@ -213,7 +222,7 @@ class RelaySeat:
         if self._closed:
             self._drop()
             raise ConnectionAbortedError("the seat is given up")
-        if not met:
+        if met is None:
             raise TimeoutError
         sock, self._asked, self.trouble = self._asked.sock, None, None
         return sock

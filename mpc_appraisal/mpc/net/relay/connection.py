@@ -125,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
         """Forward from now on what comes, by `flow`, and tell the party so."""
         self.other, self.flow, self.heard = other, flow, self._loop.time()
         self._buffer = memoryview(bytearray(CHUNK_BYTES if self._relay.limits.mbit is None else SMALL_BYTES))
-        self.transport.write(MET + b"\n")
+        self.transport.write(f"{MET} {other.greeting.instance}\n".encode("ascii"))
 
     def refuse(self, kind: str, words: str) -> None:
         """Tell the party why it is refused, and close its connection."""

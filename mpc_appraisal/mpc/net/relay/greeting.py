@@ -1,12 +1,13 @@
 """What a party and a relay say to each other, in lines, before the relay forwards anything.
 
-    mpc-appraisal-relay 1 VERB SESSION SEAT ROLE      the party's line
-    wait | met | refused KIND WORDS | why WORDS       the relay's answers
+    mpc-appraisal-relay 1 VERB SESSION SEAT ROLE INSTANCE      the party's line
+    wait | met INSTANCE | refused KIND WORDS | why WORDS       the relay's answers
 
 VERB is `listen` (this party takes the seat SEAT and waits for another), `dial` (it wants to be connected with whoever
 has the seat), or `why` (it asks why its session was ended). SESSION is the session's token, 64 hex digits. The relay
-answers `wait` at once where the other end is not there yet. After `met`, every byte belongs to the two parties. KIND is
-a kind of refusal, one of the constants below.
+answers `wait` at once where the other end is not there yet. INSTANCE tells apart who listens at one seat: a party that
+dials twice asks the second time for the one that it has met, or for `-`, which is anyone. After `met`, every byte
+belongs to the two parties. KIND is a kind of refusal, one of the constants below.
 
 The token is the SHA-256 of the authority's public key, which all parties of a session hold, and of the session's name.
 So the parties exchange no new secret. Who knows the authority's certificate can derive the token too. It can take a
@@ -28,11 +29,14 @@ from mpc_appraisal.mpc.net.certificates import key_digest
 
 MAGIC = "mpc-appraisal-relay 1"
 LISTEN, DIAL, WHY = VERBS = ("listen", "dial", "why")
-WAIT, MET = b"wait", b"met"
+WAIT, MET = b"wait", "met"
 LINE_BYTES = 512  # neither side reads a longer line
 FULL, SEATS, WAITED, OTHER = KINDS = ("full", "seats", "waited", "other")
 DOMAIN = b"mpc_appraisal relay session 1\n"
-GREETING = re.compile(rf"{MAGIC} ({'|'.join(VERBS)}) ([0-9a-f]{{64}}) ([a-z_]{{1,32}}) ([a-z_]{{1,32}})")
+GREETING = re.compile(
+    rf"{MAGIC} ({'|'.join(VERBS)}) ([0-9a-f]{{64}}) ([a-z_]{{1,32}}) ([a-z_]{{1,32}}) ([0-9a-f]{{16}}|-)"
+)
+ANYONE = "-"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -44,11 +48,16 @@ class Greeting:
     session: str
     seat: str
     role: str
+    instance: str = ANYONE
 
     @property
     def line(self) -> bytes:
         """Return the line, with its end."""
-        return f"{MAGIC} {self.verb} {self.session} {self.seat} {self.role}\n".encode("ascii")
+        return f"{MAGIC} {self.verb} {self.session} {self.seat} {self.role} {self.instance}\n".encode("ascii")
+
+    def suits(self, other: Greeting) -> bool:
+        """Return whether one that listens and one that dials at the same seat may be paired."""
+        return ANYONE in (self.instance, other.instance) or self.instance == other.instance
 
     @staticmethod
     def read(line: bytes) -> Greeting | None:

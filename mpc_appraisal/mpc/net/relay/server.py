@@ -1,9 +1,9 @@
 """The relay: it pairs the connections of each session and forwards their bytes, within limits.
 
 In go an address to listen on, limits, and a function that takes lines of the log; out comes a running relay, which
-`serve` ends in good order. A session is all connections that name one token. At each of its seats, the first that dials
-is paired with the first that listens, and so on in the order in which they came: whoever sits in a seat without the
-right certificate is used up by one attempt, and the true party comes next.
+`serve` ends in good order. A session is all connections that name one token. At each of its seats, those that dial are
+paired with those that listen in the order in which they came: whoever sits in a seat without the right certificate is
+used up by one attempt, and the true party comes next.
 
 The log holds addresses, roles as they were claimed, digests of tokens and numbers of bytes. Neither tokens nor bytes of
 a session may ever stand in it. What belongs to one session must never be found through another.
@@ -15,7 +15,7 @@ import asyncio
 import resource
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -113,10 +113,13 @@ class Relay:
             self._log(f"session {session.name}: {who} is refused: too many connections of this session are open")
             return connection.refuse(SEATS, "too many connections of this session are open")
         session.connections.add(connection)
-        waiting.append(connection)
-        if not (seat.listen and seat.dial):
+        others = seat.dial if greeting.verb == LISTEN else seat.listen
+        other = next((each for each in others if each.greeting.suits(greeting)), None)
+        if other is None:
+            waiting.append(connection)
             return connection.wait()
-        self._link(session, seat.listen.popleft(), seat.dial.popleft())
+        others.remove(other)
+        self._link(session, *((connection, other) if greeting.verb == LISTEN else (other, connection)))
 
     # -- links -------------------------------------------------------------------------------------------------------
     def _link(self, session: Session, listener: Connection, dialler: Connection) -> None:
@@ -174,19 +177,19 @@ class Relay:
         )
 
     # -- limits ------------------------------------------------------------------------------------------------------
-    def _end(self, token: str, why: str) -> None:
-        """End a session that has reached a limit. Its parties can ask why."""
+    def _end(self, token: str, why: str, ends: Iterable[Connection] = ()) -> None:
+        """End a session that has reached a limit, or the link of two connections. Its parties can ask why."""
         session = self._sessions[token]
         self._why[token] = why
         self._why.move_to_end(token)
         while len(self._why) > REMEMBERED:
             self._why.popitem(last=False)
-        self._log(f"session {session.name}: the relay ends it: {why}")
-        for connection in list(session.connections):
+        self._log(f"session {session.name}: the relay ends {'a link' if ends else 'it'}: {why}")
+        for connection in list(ends or session.connections):
             connection.transport.abort()
 
     def look(self) -> None:
-        """Refuse who has waited too long, and end the sessions with a link that carries nothing."""
+        """Refuse who has waited too long, and end the links that carry nothing."""
         now = asyncio.get_running_loop().time()
         for token, session in list(self._sessions.items()):
             for connection in list(session.connections):
@@ -197,8 +200,8 @@ class Relay:
                     connection.refuse(WAITED, f"{what} of {seat} within {limit} s, its limit (wait_s={limit})")
                 elif connection.flow is not None and self._idle(connection, now):
                     limit = f"{self.limits.idle_s:g}"
-                    self._end(token, f"a link carried nothing for {limit} s, its limit (idle_s={limit})")
-                    break
+                    ends = (connection, connection.other)  # the link of a stranger must not end a session's others
+                    self._end(token, f"a link carried nothing for {limit} s, its limit (idle_s={limit})", ends)
 
     def _idle(self, connection: Connection, now: float) -> bool:
         return now - max(connection.heard, connection.other.heard) > self.limits.idle_s
