@@ -200,7 +200,7 @@ def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes,
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["burn"], "one of publish, list, search, show, check"),
+        (["burn"], "one of publish, list, search, show, import, site, check"),
         (["check"], "listing: got nothing"),
         (["check", "listing=a.json"], "data: got nothing"),
         (["check", "listing=a.json", "data=small.npz"], "listing: got a.json; expected an existing file"),

@@ -24,6 +24,14 @@ parent.document.title += JSON.stringify({page: %s, width: innerWidth, document: 
 });</script></body>"""
 
 
+def dom(address: str, folder: Path) -> str:
+    """Return the document at an address as HTML, after its scripts have run."""
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", f"--user-data-dir={folder / 'browser'}", "--dump-dom"]
+    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=600)
+    assert done.stdout, done.stderr
+    return done.stdout
+
+
 def measured(pages: Sequence[Path], widths: Sequence[int], folder: Path) -> list[dict[str, Any]]:
     """Return for each page and width in pixels what the browser measures, with all that folds away opened.
 

@@ -1,7 +1,8 @@
-"""Readers of listings, requests, rules, policies and ledgers."""
+"""Readers of listings, of descriptions by others, requests, rules, policies and ledgers."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mpc_appraisal.governance.approval.decide import Request, Rules
 from mpc_appraisal.governance.approval.queue import RequestQueue
 from mpc_appraisal.governance.budget.state import verify
 from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
+from mpc_appraisal.governance.catalogue.imported import keep, read_croissant, read_imported
 from mpc_appraisal.release import Ledger, Policy
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -29,6 +31,38 @@ def listing(folder: Path) -> list[bytes]:
 def in_listing(data: bytes, folder: Path) -> Any:
     (folder / "sales.json").write_bytes(data)  # a listing is called as its file is
     return read_listing(folder / "sales.json")
+
+
+CROISSANT = {
+    "@context": {"@vocab": "https://schema.org/"},
+    "@type": "sc:Dataset",
+    "conformsTo": "http://mlcommons.org/croissant/1.1",
+    "name": "digits",
+    "description": {"en": "Eight by eight"},
+    "url": "https://example.org/digits",
+    "license": [{"@type": "CreativeWork", "url": "https://example.org/licence"}],
+    "creator": {"@type": "Person", "name": "A. Author"},
+    "datePublished": "2026-01-31T12:00:00Z",
+    "version": 1.0,
+    "keywords": ["digits", {"name": "images"}],
+    "recordSet": [{"field": [{"name": "x"}, {"@id": "rows/y"}]}],
+}
+OTHER = CROISSANT | {"datePublished": "2026-01-31", "version": "1.0.0", "citeAs": "me"}
+OTHER |= {"name": {"@value": "digits"}, "creator": ["A. Author"], "recordSet": {"cr:field": {"sc:name": "x"}}}
+
+
+def kept(folder: Path) -> list[bytes]:
+    found, _ = read_croissant(written(folder / "seed.json", json.dumps(CROISSANT).encode()))
+    return [keep(found, folder).read_bytes()]
+
+
+def in_imported(data: bytes, folder: Path) -> Any:
+    return read_imported(written(folder / "digits.json", data))  # a description is called as its file is
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 def read_dataset_of(folder: Path) -> Any:
@@ -76,6 +110,8 @@ def private_salt(path: Path) -> bytes:
 
 RULES = b"methods: [influence]\nminimum_rows: 100\nmaximum_epsilon: 0.5\nlisted: true\nexpires: 2030-01-01\n"
 READERS.append(Reader("listing", listing, in_listing))
+of_file("croissant", ".json", as_json(CROISSANT, OTHER), read_croissant)
+READERS.append(Reader("imported", kept, in_imported))
 of_file("salt", ".salt", saved(lambda path: write_salt(path, new_salt()), ".salt"), private_salt)
 of_bytes("request", as_json(REQUEST), lambda data: Request.from_json(data.decode("utf-8", "replace")))
 READERS.append(Reader("desk", laid, on_desk))

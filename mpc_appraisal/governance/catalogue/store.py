@@ -20,6 +20,8 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, day
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, write_salt
+from mpc_appraisal.governance.catalogue.imported import FOLDER as IMPORTED
+from mpc_appraisal.governance.catalogue.imported import Imported, read_imported
 from mpc_appraisal.governance.catalogue.listing import Listing, read_listing, write_listing
 
 OPERATORS = {
@@ -103,6 +105,17 @@ def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[
     return [listing for listing in found if len(names[listing.digest]) == 1], sorted(bad, key=lambda b: b.file)
 
 
+def read_descriptions(folder: str | os.PathLike[str]) -> tuple[list[Imported], list[Bad]]:
+    """Return the descriptions by others that a catalogue keeps, by name, and the files that are none."""
+    found, bad = [], []
+    for path in sorted(Path(folder, IMPORTED).glob("*.json")):
+        try:
+            found.append(read_imported(path))
+        except InputError as error:
+            bad.append(Bad(f"{IMPORTED}/{path.name}", error))
+    return found, bad
+
+
 def matches(listing: Listing, terms: Sequence[str]) -> bool:
     """Say whether all terms hold. A term is a word that occurs somewhere, or a condition such as rows>=1000.
 
@@ -110,7 +123,16 @@ def matches(listing: Listing, terms: Sequence[str]) -> bool:
     fails every condition on that field. Raises InputError for an unknown field, and for a condition that cannot be
     read.
     """
-    return all(_condition(listing, term) if CONDITION.fullmatch(term) else _words(listing, term) for term in terms)
+    return holds(fields(listing), words_of(listing), terms)
+
+
+def holds(stated: dict[str, Any], words: str, terms: Sequence[str]) -> bool:
+    """Say whether all terms hold of a description: `matches` by its fields and the text in which words are looked for.
+
+    A field that is missing, or None, is not stated.
+    """
+    words = words.casefold()
+    return all(_condition(stated, term) if CONDITION.fullmatch(term) else _words(words, term) for term in terms)
 
 
 def fields(listing: Listing) -> dict[str, Any]:
@@ -136,20 +158,24 @@ def fields(listing: Listing) -> dict[str, Any]:
     }
 
 
-def _words(listing: Listing, term: str) -> bool:
+def words_of(listing: Listing) -> str:
+    """Return all texts in which a search looks for words, each on a line."""
     terms = listing.terms
     texts = [listing.name, listing.title, listing.description, listing.encoding, terms.text, *terms.purposes]
     texts += [listing.creator or "", terms.licence or "", terms.contact or "", *(name for name, _ in listing.columns)]
     texts += [str(listing.target)] if listing.target else []
-    text = "\n".join(texts).casefold()
+    return "\n".join(texts)
+
+
+def _words(text: str, term: str) -> bool:
     return all(word in text for word in term.casefold().split())
 
 
-def _condition(listing: Listing, term: str) -> bool:
+def _condition(fields: dict[str, Any], term: str) -> bool:
     field, sign, stated = CONDITION.fullmatch(term).groups()
     if field not in (*NUMBERS, *DAYS, *TEXTS):
         raise InputError("search", shown(term), f"one of the fields {', '.join((*NUMBERS, *DAYS, *TEXTS))}")
-    value = fields(listing)[field]
+    value = fields.get(field)
     if field in NUMBERS:
         try:
             number = float(stated)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import Any
 
-from mpc_appraisal.cli.commands.catalogue import check, list, publish, search, show
+from mpc_appraisal.cli.commands.catalogue import check, imported, list, publish, search, show, site
 from mpc_appraisal.cli.commands.catalogue.listings import FOLDER
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.common.errors import InputError
@@ -25,6 +25,9 @@ USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALU
        mpc-appraisal catalogue list [in=DIR]
        mpc-appraisal catalogue search [in=DIR] [WORD ...] [FIELD>=VALUE ...]
        mpc-appraisal catalogue show NAME [in=DIR]
+       mpc-appraisal catalogue import FILE [in=DIR] [name=NAME]
+       mpc-appraisal catalogue site DIR [in=DIR] [title=TEXT]
+               [description=TEXT] [publisher=NAME] [url=ADDRESS]
        mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE]
                [label=COLUMN] [classes=N] [recipe=FILE]
                [record=FILE train=FILE test=FILE [model=FILE] [salt=FILE]
@@ -64,6 +67,16 @@ search:  print a table of the listings in which all words occur and all
          {TEXT_FIELDS}.
          An argument with < or > needs quotation marks
 show:    print everything that one listing says
+import:  keep somebody else's description of data, a Croissant file (1.0, 1.1),
+         for list, search, show and site. name=NAME is its name here (default:
+         from its own). It has no commitment, so that no appraisal can be tied
+         to it. Nothing is fetched, and what is left out is named
+site:    write pages of all listings into DIR, with a search, for any web server
+         or none. Croissant 1.1 of each and DCAT-AP 3 of all are beside them,
+         with the terms as ODRL offers, for search engines and data portals.
+         publisher=NAME is who publishes the catalogue, and url=https://.../ the
+         address that DIR will have. Column statistics are shown only where
+         statistics=yes published them. Status 1 says that a file is bad
 check:   are these the data that the listing commits to? The buyer asks it once
          data and salt are delivered, and the owner may ask it before.
          secret=FILE is the salt (default: FILE.NAME.salt beside the data).
@@ -86,6 +99,8 @@ ACTIONS: dict[str, Callable[[Sequence[str], Any], None]] = {
     "list": list.run,
     "search": search.run,
     "show": show.run,
+    "import": imported.run,
+    "site": site.run,
     "check": check.run,
 }
 

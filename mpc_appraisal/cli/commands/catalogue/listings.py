@@ -18,6 +18,7 @@ from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data import Recipe, Sizes, open_dataset
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.data.targets import CLASSES
+from mpc_appraisal.governance.catalogue.imported import Imported
 from mpc_appraisal.governance.catalogue.listing import Listing, Terms
 from mpc_appraisal.governance.catalogue.schema import NAME, NAMED
 from mpc_appraisal.governance.catalogue.store import Bad
@@ -82,6 +83,24 @@ def name_bad(bad: list[Bad]) -> bool:
     for one in bad:
         print(f"bad listing: {printable(str(one.error))}", file=sys.stderr)
     return bool(bad)
+
+
+def imported_table(found: list[Imported]) -> Table:
+    """Return a table with a row for each description by others."""
+    rows = [
+        (
+            one.name,
+            shown(one.title, 40),
+            str(len(one.columns)),
+            shown(", ".join(one.creators) or DASH, 40),
+            shown(", ".join(one.licences) or DASH, 40),
+            one.date or DASH,
+            shown(one.url or DASH, 60),
+        )
+        for one in found
+    ]
+    header = ("name", "title", "columns", "creator", "licence", "date", "address")
+    return Table("Imported descriptions, without a commitment", header, "llrllll", rows)
 
 
 def price_of(terms: Terms) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 from mpc_appraisal.cli.commands.catalogue.listings import check_name, folder_of, price_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.governance.catalogue.imported import FOLDER as IMPORTED
+from mpc_appraisal.governance.catalogue.imported import Imported, read_imported
 from mpc_appraisal.governance.catalogue.listing import Listing, read_listing
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table
@@ -28,11 +30,31 @@ def run(arguments: Sequence[str], console: Any) -> None:
     if len(names) != 1:
         raise InputError("show", shown(" ".join(names)) or "nothing", "one name, and in=DIR")
     check_name(names[0])
+    imported = folder / IMPORTED / f"{names[0]}.json"
+    if imported.is_file() and not (folder / f"{names[0]}.json").exists():
+        return _show_imported(read_imported(imported), console)
     listing = read_listing(folder / f"{names[0]}.json")
     rows = [(key, printable(text, newlines=True) or DASH) for key, text in _facts(listing).items()]
     print_table(Table(listing.name, ("field", "value"), "ll", rows), console)
     if listing.samples:
         print_table(_samples(listing), console)
+
+
+def _show_imported(one: Imported, console: Any) -> None:
+    pairs = {
+        "title": one.title,
+        "description": one.description,
+        "creator": ", ".join(one.creators),
+        "date": one.date or "",
+        "version": one.version or "",
+        "licence": ", ".join(one.licences),
+        "keywords": ", ".join(one.keywords),
+        "columns": ", ".join(one.columns),
+        "address": one.url or "",
+        "commitment": "none: the description is imported, and no appraisal can be tied to it",
+    }
+    rows = [(key, printable(text, newlines=True) or DASH) for key, text in pairs.items()]
+    print_table(Table(one.name, ("field", "value"), "ll", rows), console)
 
 
 def _facts(listing: Listing) -> dict[str, str]:
