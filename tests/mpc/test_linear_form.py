@@ -221,6 +221,34 @@ def test_a_product_with_a_matrix_that_stays_packed_is_that_with_its_numbers(way,
             assert (one == two).all()
 
 
+def test_a_product_with_public_integers_element_by_element_is_exact(way):
+    rng = np.random.default_rng(3)
+    f = rng.integers(-(2**63), 2**63 - 1, (70, 30), endpoint=True)
+    f[0, :6] = -(2**63), 2**63 - 1, 0, -1, 2**32 - 1, 2**32
+    for p in PRIMES:
+        a = rng.integers(0, p, f.shape, dtype=np.uint64)
+        a[0] = p - 1
+        for values, factors_of in ((a, f), (a, f[:, :1]), (a.T, f.T), (a[:1], f)):
+            found = residues.times_public(values, factors_of, p)
+            assert (found.astype(object) == values.astype(object) * factors_of.astype(object) % p).all()
+
+
+def test_parts_of_a_large_share_that_is_used_otherwise_too_have_the_sum_of_their_cotangents(way):
+    rng, tape, p = np.random.default_rng(5), Tape(), PRIMES[0]
+    dealt = random_words(rng, (3, 2000))
+    share = leaf(tape, dealt.shape)
+    forms = [share, share[1] + share[0], share, share[1:, :1500], -share, share[1], share[2, 7]]
+    cotangents = [rng.integers(0, p, form.shape, dtype=np.uint64) for form in forms]
+    c, kept = [each.astype(object) for each in cotangents], [each.copy() for each in cotangents]
+    expected = c[0] + c[2] - c[4]
+    expected[:2] += c[1]
+    expected[1:, :1500] += c[3]
+    expected[1] += c[5]
+    expected[2, 7] += c[6]
+    assert (backward(forms, cotangents, p)[0].astype(object) == expected % p).all()
+    assert all((one == two).all() for one, two in zip(cotangents, kept, strict=True)), "an argument was changed"
+
+
 def test_low_bits_of_a_leaf_are_a_narrower_leaf_and_of_a_sum_narrow_the_claim():
     tape, rng = Tape(), np.random.default_rng(2)
     dealt = [random_words(rng, (6,), 24), random_words(rng, (6,))]

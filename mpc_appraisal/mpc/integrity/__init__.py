@@ -5,7 +5,8 @@
 | message_check | the check of all messages before a result is shown, between both owners and the dealer |
 | steps | a program runs to one point after another |
 | replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
-| linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
+| linear_form, public_factors, refusals | shares as linear forms of what was dealt |
+| tape, residues | values and cotangents of linear forms, modulo primes |
 | plane_form, plane_tape | the same for bits that are shared by exclusive or, with cotangents of 64-bit words |
 | subset_claims | many claims become 48, by random subsets that are drawn after the messages |
 | matrix_parts, exact_product | dealt matrices that enter products alone, and products with them over the integers |

@@ -36,11 +36,12 @@ from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES
-from mpc_appraisal.mpc.protocols.draws import Dealt
+from mpc_appraisal.mpc.protocols.draws import PACKED, Dealt
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked_matrices import Masked, Settled
 from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
 from mpc_appraisal.mpc.ring.packing import unpack_all, width
 
 
@@ -130,6 +131,29 @@ def _next(messages: deque[torch.Tensor], count: int, what: str) -> torch.Tensor:
         found = messages[0].numel() if messages else "nothing"
         raise AppraisalError(f"integrity: the next message {what} has {found} numbers; expected {count}")
     return messages.popleft()
+
+
+class _BroughtIn(Matrix):
+    """A private matrix as the sum of its mask and of what its owner has sent, which stays packed."""
+
+    def __init__(self, mask: LinearForm, sent: PackedMatrix):
+        self.mask, self.sent = Matrix(mask), sent
+        self._sum: LinearForm | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.sent.shape
+
+    @property
+    def values(self) -> LinearForm:
+        self._sum = self.mask.values + self.sent.values if self._sum is None else self._sum
+        return self._sum
+
+    def times(self, right: torch.Tensor) -> LinearForm:
+        return self.mask.times(right) + self.sent.times(right)
+
+    def transposed_times(self, right: torch.Tensor) -> LinearForm:
+        return self.mask.transposed_times(right) + self.sent.transposed_times(right)
 
 
 class ReplayEngine(Engine):
@@ -276,8 +300,12 @@ class ReplayEngine(Engine):
     def _brought_in(masked: Masked, mask: LinearForm) -> None:
         """Make a private matrix of what its owner has sent, plus the mask."""
         message, shape, bits = masked.message, mask.shape, masked.bits
+        masked._mask = Matrix(mask)
+        if bits in PACKED and len(shape) == 2:
+            masked.clear = _BroughtIn(mask, PackedMatrix(message, shape, width(bits)))
+            return
         sent = message.reshape(shape) if bits == 64 else narrow.received(message, shape, bits)
-        masked.clear, masked._mask = Matrix(mask + sent.to(torch.int64)), Matrix(mask)
+        masked.clear = Matrix(mask + sent.to(torch.int64))
 
     def free(self, masked):
         self._freed.add(masked.key)

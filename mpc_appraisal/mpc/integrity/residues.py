@@ -80,12 +80,12 @@ def _less_multiple(x: np.ndarray, prime: np.integer) -> np.ndarray:
     return np.subtract(x, multiple, out=multiple)
 
 
-def added(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
-    """Return a + b mod p, broadcast."""
+def added(a: np.ndarray, b: np.ndarray, p: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Return a + b mod p, broadcast; in the memory of `out` if that is given, which is contiguous and may be a."""
     compiled = compiled_for(a.size, p) if a.shape == b.shape else None
     if compiled is None:
-        return _below(np.asarray(a + b), p)
-    out = np.empty(a.shape, np.uint64)
+        return _below(np.asarray(np.add(a, b, out=out)), p)
+    out = np.empty(a.shape, np.uint64) if out is None else out
     compiled.added(_flat(a), _flat(b), np.uint64(p), out.reshape(-1))
     return out
 
@@ -112,6 +112,18 @@ def multiplied(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
         return out
     both = (_flat(np.broadcast_to(each, shape)) for each in (a, b))
     compiled.multiplied(*both, prime, inverse, square, out.reshape(-1))
+    return out
+
+
+def times_public(a: np.ndarray, factors: np.ndarray, p: int) -> np.ndarray:
+    """Return a times signed integers (int64) mod p, elementwise and broadcast, for numbers a mod p."""
+    compiled = compiled_for(a.size, p) if a.shape == factors.shape else None
+    if compiled is None:
+        return multiplied(a, residues(factors, p), p)
+    out, (prime, inverse, _, square, less) = np.empty(a.shape, np.uint64), _constants(p)
+    cube, less = (np.uint64((int(each) << 32) % p) for each in (square, less))
+    signed = _flat(factors).view(np.uint64)
+    compiled.times_public(_flat(a), signed, SIGN, less, prime, inverse, square, cube, out.reshape(-1))
     return out
 
 

@@ -74,18 +74,19 @@ class SubsetClaims:
         bits = np.asarray(bits)
         if bits.ndim != 1 or len(bits) and (bits.min() < 1 or bits.max() > 64):
             raise ValueError(f"bits: got {bits!r:.60}; expected integers from 1 to 64")
-        kinds = [int(b) for b in np.unique(bits)]
+        kinds = [int(b) for b in np.flatnonzero(np.bincount(bits.astype(np.int64)))]
         self.moduli = tuple(b for b in kinds for _ in range(SUBSETS))
         self._count = len(bits)
+        words = Stream(seed, f"subsets {purpose}").octets((len(bits), BYTES)).numpy()
         # Where all messages are of one kind, no index is needed.
-        self._groups = [(b, slice(None) if len(kinds) == 1 else np.flatnonzero(bits == b)) for b in kinds]
-        self._words = Stream(seed, f"subsets {purpose}").octets((len(bits), BYTES)).numpy()
+        groups = [(b, slice(None) if len(kinds) == 1 else np.flatnonzero(bits == b)) for b in kinds]
+        self._groups = [(b, members, words[members]) for b, members in groups]
 
     def matrix(self) -> np.ndarray:
         """Return U of all claims as uint8 (J, K): rows of a group are 0 at messages of other groups. For tests."""
         rows = np.zeros((len(self.moduli), self._count), np.uint8)
-        for g, (_, members) in enumerate(self._groups):
-            bits = np.unpackbits(self._words[members], axis=1, bitorder="little")
+        for g, (_, members, words) in enumerate(self._groups):
+            bits = np.unpackbits(words, axis=1, bitorder="little")
             rows[g * SUBSETS : (g + 1) * SUBSETS, members] = bits.T
         return rows
 
@@ -93,8 +94,8 @@ class SubsetClaims:
         """Return t_j in [0, 2^(b_j)) for each claim; messages (K,) are int64 or uint64, of which b_k bits count."""
         messages = self._checked(messages, "messages").view(np.uint64)
         found: list[int] = []
-        for b, members in self._groups:
-            totals = _bucketed(self._words[members], messages[members])
+        for b, members, words in self._groups:
+            totals = _bucketed(words, messages[members])
             # Bucket v of byte i counts in subset 8 i + k if bit k of v is 1.
             found.extend(int(t) % (1 << b) for t in (totals @ BITS).reshape(-1))
         return found
@@ -103,8 +104,8 @@ class SubsetClaims:
         """Return the sum over each claim's subset, as an integer, of values (K,) in [0, 2^31), for K below 2^33."""
         values = self._checked(values, "values").view(np.uint64)
         found: list[int] = []
-        for _, members in self._groups:
-            totals = _bucketed(self._words[members], values[members])
+        for _, members, words in self._groups:
+            totals = _bucketed(words, values[members])
             found.extend(int(t) for t in (totals @ BITS).reshape(-1))
         return found
 
@@ -114,10 +115,10 @@ class SubsetClaims:
         if gammas.shape != (len(self.moduli),):
             raise ValueError(f"gammas: got shape {gammas.shape}; expected ({len(self.moduli)},)")
         out = np.empty(self._count, np.uint32)
-        for g, (_, members) in enumerate(self._groups):
+        for g, (_, members, words) in enumerate(self._groups):
             own = gammas[g * SUBSETS : (g + 1) * SUBSETS].reshape(BYTES, 8)
             tables = (own @ BITS.T) % np.uint64(p)  # (BYTES, 256): what each value of a byte adds
-            out[members] = _looked_up(self._words[members], tables, np.uint64(p))
+            out[members] = _looked_up(words, tables, np.uint64(p))
         return out
 
     def _checked(self, values: np.ndarray, name: str) -> np.ndarray:

@@ -30,9 +30,9 @@ from mpc_appraisal.mpc.integrity.residues import (
     negated,
     public_product,
     reduced,
-    residues,
     sum_to_shape,
     summed,
+    times_public,
 )
 from mpc_appraisal.mpc.ring.pieces import Pieces
 
@@ -96,10 +96,10 @@ class Times(Function):
     factors: np.ndarray
 
     def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
-        return multiplied(inputs[0], residues(self.factors, p), p)
+        return times_public(inputs[0], self.factors, p)
 
     def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        return [sum_to_shape(multiplied(cotangent, residues(self.factors, p), p), shapes[0], p)]
+        return [sum_to_shape(times_public(cotangent, self.factors, p), shapes[0], p)]
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,8 @@ class Tape:
                 values[number] = given[number]
                 continue
             if node.function is None:
-                values[number] = reduced(leaves[node.leaf], p)
+                numbers = leaves[node.leaf]
+                values[number] = numbers if 1 << self.leaves[node.leaf].bits <= p else reduced(numbers, p)
                 continue
             values[number] = node.function.forward(p, [values[k] for k in node.inputs], node.shape)
             for each in node.inputs:
@@ -298,13 +299,12 @@ class Tape:
 
         A node of `stops` that no node of `wanted` is made of has none.
         """
-        pending: dict[int, np.ndarray] = {}
+        pending, at_stops = _Sums(p), {}
         found: list[np.ndarray | None] = [None] * len(self.leaves)
-        at_stops = {}
         for number, cotangent in zip(wanted, cotangents, strict=True):
-            self._accumulate(pending, number, cotangent, p)
+            pending.add(number, cotangent)
         for number in range(max(wanted, default=-1), -1, -1):
-            cotangent, node = pending.pop(number, None), self.nodes[number]
+            cotangent, node = pending.taken(number), self.nodes[number]
             if cotangent is None:
                 continue
             if number in stops:
@@ -314,11 +314,43 @@ class Tape:
                 found[node.leaf] = np.ascontiguousarray(cotangent)
                 continue
             shapes = [self.nodes[k].shape for k in node.inputs]
+            if isinstance(node.function, Take) and node.function.distinct:
+                pending.add_at(node.inputs[0], node.function.index, cotangent, shapes[0])
+                continue
             for each, part in zip(node.inputs, node.function.backward(p, cotangent, shapes), strict=True):
-                self._accumulate(pending, each, part, p)
+                pending.add(each, part)
         zeros = (np.broadcast_to(np.uint64(0), leaf.shape) for leaf in self.leaves)
         return [zero if part is None else part for zero, part in zip(zeros, found, strict=True)], at_stops
 
-    @staticmethod
-    def _accumulate(pending: dict[int, np.ndarray], number: int, part: np.ndarray, p: int) -> None:
-        pending[number] = added(pending[number], part, p) if number in pending else part
+
+class _Sums:
+    """Sums of cotangents mod p by the numbers of nodes.
+
+    The first summand of a node may be the memory of another node's cotangent. All later ones are added in an array of
+    this node alone.
+    """
+
+    def __init__(self, p: int):
+        self._p, self._sums, self._own = p, {}, set()
+
+    def taken(self, number: int) -> np.ndarray | None:
+        """Return the sum of a node, which takes no more summands, or None where it has none."""
+        return self._sums.pop(number, None)
+
+    def add(self, number: int, part: np.ndarray) -> None:
+        """Add the summand of a node."""
+        total = self._sums.get(number)
+        if total is None:
+            self._sums[number] = part
+            return
+        self._sums[number] = added(total, part, self._p, total if number in self._own else None)
+        self._own.add(number)
+
+    def add_at(self, number: int, index: Any, part: np.ndarray, shape: Shape) -> None:
+        """Add the summand of those elements of a node, of `shape`, that an index names, none of them twice."""
+        if number not in self._own:
+            total = self._sums.get(number)
+            self._sums[number] = np.zeros(shape, np.uint64) if total is None else np.array(total, order="C")
+            self._own.add(number)
+        total = self._sums[number]
+        total[index] = added(np.asarray(total[index]), part, self._p)

@@ -59,6 +59,18 @@ def multiplied(a, b, p, inverse, square, out):
 
 
 @loop
+def times_public(a, values, flip, shift, p, inverse, square, cube, out):
+    """Write a times ((values ^ flip) + shift / 2^32) mod p, for uint64 numbers a below p and any uint64 values.
+
+    square and cube are 2^64 and 2^96 mod p.
+    """
+    for i in range(len(a)):
+        v = values[i] ^ flip
+        r = _reduced((v & LOW) * square, p, inverse) + _reduced((v >> HALF) * cube, p, inverse) + np.int64(shift)
+        out[i] = _reduced(np.uint64(r) * (a[i] & LOW), p, inverse)  # r is 2^32 times the factor, below 3 p
+
+
+@loop
 def scaled(a, factor, p, inverse, out):
     """Write a times a factor mod p, for uint64 numbers below p, where `factor` is the factor times 2^32."""
     for i in range(len(a)):
@@ -104,22 +116,6 @@ def first_round(w, rho, half, p, sums):
         b0 += t & LOW
         b1 += t >> HALF
     sums[0], sums[1], sums[2], sums[3] = a0, a1, b0, b1
-
-
-@loop
-def first_fold(v, half, x, p, inverse, out):
-    """Write v[i] + x (v[half + i] - v[i]) to `out` (4, half or more); x is four numbers times 2^32."""
-    q, s, whole = np.uint32(p), np.int64(p), len(v) - half
-    x0, x1, x2, x3 = x[0], x[1], x[2], x[3]
-    o0, o1, o2, o3 = out[0], out[1], out[2], out[3]
-    for i in range(half):
-        a = v[i]
-        d = np.uint64(_less(v[half + i] if i < whole else np.uint32(0), a, q))
-        r = _reduced(d * x0, p, inverse) + np.int64(a)
-        o0[i] = r - s if r >= s else r
-        o1[i] = _reduced(d * x1, p, inverse)
-        o2[i] = _reduced(d * x2, p, inverse)
-        o3[i] = _reduced(d * x3, p, inverse)
 
 
 @loop
@@ -221,28 +217,51 @@ def later_round(w, rho, half, p, sums):
 
 
 @loop
+def _moved(a, d, x, p, inverse, out):
+    """Write a + x d mod p, for numbers a and d below p, and x that is a number times 2^32."""
+    x, s = x & LOW, np.int64(p)
+    for i in range(len(out)):
+        r = _reduced(np.uint64(d[i]) * x, p, inverse) + np.int64(a[i])
+        out[i] = r - s if r >= s else r
+
+
+@loop
+def first_fold(v, half, x, p, inverse, out):
+    """Write v[i] + x (v[half + i] - v[i]) to `out` (4, half or more); x is four numbers times 2^32."""
+    size = max(1, min(BLOCK, half))
+    a, d, zeros = np.empty(size, np.uint32), np.empty(size, np.uint32), np.zeros(size, np.uint32)
+    for start in range(0, half, size):
+        end = min(half, start + size)
+        _block(v, start, half, p, a, d)
+        for k in range(4):
+            _moved(zeros if k else a, d, x[k], p, inverse, out[k, start:end])
+
+
+@loop
+def _moved_by(a, d, x, p, inverse, out):
+    """Write a + sum over k of x[k] d[k] mod p, for four numbers x times 2^32."""
+    x0, x1, x2, x3, s = x[0] & LOW, x[1] & LOW, x[2] & LOW, x[3] & LOW, np.int64(p)
+    d0, d1, d2, d3, u = d[0], d[1], d[2], d[3], np.uint64
+    for i in range(len(out)):
+        t = u(d0[i]) * x0 + u(d1[i]) * x1 + u(d2[i]) * x2 + u(d3[i]) * x3
+        r = _reduced(t, p, inverse) + np.int64(a[i])
+        out[i] = r - s if r >= s else r
+
+
+@loop
 def later_fold(v, half, x, p, inverse, out):
-    """Write v[:, i] + x (v[:, half + i] - v[:, i]) to `out`, which may be v; x (4, 4) is a matrix times 2^32."""
-    q, s, whole, u = np.uint32(p), np.int64(p), v.shape[1] - half, np.uint64
-    v0, v1, v2, v3, o0, o1, o2, o3 = v[0], v[1], v[2], v[3], out[0], out[1], out[2], out[3]
-    x00, x01, x02, x03 = x[0, 0], x[0, 1], x[0, 2], x[0, 3]
-    x10, x11, x12, x13 = x[1, 0], x[1, 1], x[1, 2], x[1, 3]
-    x20, x21, x22, x23 = x[2, 0], x[2, 1], x[2, 2], x[2, 3]
-    x30, x31, x32, x33 = x[3, 0], x[3, 1], x[3, 2], x[3, 3]
-    zero = np.uint32(0)
-    for i in range(half):
-        k, there = half + i, i < whole
-        a0, a1, a2, a3 = v0[i], v1[i], v2[i], v3[i]
-        d0, d1 = u(_less(v0[k] if there else zero, a0, q)), u(_less(v1[k] if there else zero, a1, q))
-        d2, d3 = u(_less(v2[k] if there else zero, a2, q)), u(_less(v3[k] if there else zero, a3, q))
-        r = _reduced(x00 * d0 + x01 * d1 + x02 * d2 + x03 * d3, p, inverse) + np.int64(a0)
-        o0[i] = r - s if r >= s else r
-        r = _reduced(x10 * d0 + x11 * d1 + x12 * d2 + x13 * d3, p, inverse) + np.int64(a1)
-        o1[i] = r - s if r >= s else r
-        r = _reduced(x20 * d0 + x21 * d1 + x22 * d2 + x23 * d3, p, inverse) + np.int64(a2)
-        o2[i] = r - s if r >= s else r
-        r = _reduced(x30 * d0 + x31 * d1 + x32 * d2 + x33 * d3, p, inverse) + np.int64(a3)
-        o3[i] = r - s if r >= s else r
+    """Write v[:, i] + x (v[:, half + i] - v[:, i]) to `out`, which may be v; x (4, 4) is a matrix times 2^32.
+
+    A loop writes to one array only, so that LLVM makes vectors of it.
+    """
+    size = max(1, min(BLOCK, half))
+    a, d = np.empty((4, size), np.uint32), np.empty((4, size), np.uint32)
+    for start in range(0, half, size):
+        end = min(half, start + size)
+        for k in range(4):
+            _block(v[k], start, half, p, a[k], d[k])
+        for k in range(4):
+            _moved_by(a[k], d, x[k], p, inverse, out[k, start:end])
 
 
 # -- subsets -------------------------------------------------------------------------------------------------------
