@@ -1,5 +1,6 @@
-"""`mpc-appraisal catalogue`: publish a listing, check data against one, and list, search and show those of a folder.
+"""`mpc-appraisal catalogue`: publish a listing, check data against one, and list, search or show those of a folder.
 
+`site` shows them as pages, and in the formats of search engines and data portals; `import` reads such a description.
 A listing is the public description of a data set: sizes, terms and a commitment, which is a salted hash that binds its
 owner to the data. Each action is one file of this folder, and its `run` takes the arguments that follow the action's
 name and a rich console for tables. To add an action, add its file to `ACTIONS`. A catalogue is meant to be published,
