@@ -13,6 +13,8 @@ from mpc_appraisal.common.checks import one_of
 MODEL_OWNER, DATA_OWNER, DEALER = "model_owner", "data_owner", "dealer"
 ROLES = (MODEL_OWNER, DATA_OWNER, DEALER)  # the place of a role in this tuple is its rank
 OWNERS = (MODEL_OWNER, DATA_OWNER)
+# What the roles are called in the encrypted marketplace, in commands, certificates and errors.
+MARKET_NAMES = {MODEL_OWNER: "shopper", DATA_OWNER: "cloud", DEALER: "authority"}
 
 # The setting by which the owners check each other's messages, and its values as requests and records state them.
 INTEGRITY, ON, OFF = "session.integrity", "on", "off"

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.cap import CAP_SHARE, check_cap
 from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, whole
 from mpc_appraisal.marketplace.result import PHASES, MarketResult, PhaseCosts, by_phase
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SELLERS, SHOPPER
-from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection
 from mpc_appraisal.marketplace.roles.party import HOLDERS, take_part
@@ -112,6 +113,7 @@ def _run_spawned(
 ) -> MarketResult:
     if session.engine != ENGINE:
         raise InputError("engine", repr(session.engine), f"{ENGINE}: the marketplace has no other")
+    check_cap(market.architecture, cap_share)  # before sellers encrypt anything
     transport = Transport(session.transport, session.tls and str(Path(session.tls).absolute()), session.freeze_timeout)
     connection = Connection(transport, session.join_timeout, session.timeout)
     with tempfile.TemporaryDirectory(prefix="mpc-market-") as root:

@@ -2,8 +2,8 @@
 
 In goes one field of a message; out comes its value, or an error. A message of shopper, cloud or key authority that does
 not read as it should is the fault of the role that sent it, and the error names that role. The functions `id_of`,
-`count_of` and `names_of` read one field each and raise ValueError; they are used inside `announced_by`, which turns a
-ValueError into a PeerError.
+`key_of`, `count_of` and `reasons_of` read one field each and raise ValueError; they are used inside `announced_by`,
+which turns a ValueError into a PeerError.
 
 A further reader of a field may be added, if it raises ValueError for bad content. No reader may accept more than its
 field needs, because the roles do not trust each other.
@@ -16,8 +16,11 @@ from contextlib import contextmanager
 
 from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import PeerError
+from mpc_appraisal.common.text import shown
+from mpc_appraisal.mpc.ring.prg import KEY_BYTES
 
 ID_BYTES = 16
+REASON = 500  # a reason has at most so many characters
 
 
 @contextmanager
@@ -37,6 +40,14 @@ def id_of(text: str) -> bytes:
     return found
 
 
+def key_of(text: str) -> bytes:
+    """Read a key of 32 bytes from hex digits. Raises ValueError for another length."""
+    found = bytes.fromhex(text)
+    if len(found) != KEY_BYTES:
+        raise ValueError(f"{len(found)} bytes")
+    return found
+
+
 def count_of(value: object, least: int = 0, most: int | None = None) -> int:
     """Read a whole number from `least` to `most`. Raises ValueError for anything else."""
     if not is_integer(value) or value < least or (most is not None and value > most):
@@ -44,8 +55,11 @@ def count_of(value: object, least: int = 0, most: int | None = None) -> int:
     return value
 
 
-def names_of(value: object, known: Collection[str]) -> list[str]:
-    """Read a list of different names that are all among `known`. Raises ValueError for anything else."""
-    if not isinstance(value, list) or len(set(value)) != len(value) or not set(value) <= set(known):
-        raise ValueError("no list of names")
-    return value
+def reasons_of(value: object, known: Collection[str]) -> dict[str, str]:
+    """Read an object that has a reason for each of some names among `known`. Raises ValueError for anything else.
+
+    Returns name -> reason; a reason that is too long is cut.
+    """
+    if not isinstance(value, dict) or not set(value) <= set(known):
+        raise ValueError("no names with reasons")
+    return {name: shown(str(why), REASON) for name, why in value.items()}

@@ -43,7 +43,7 @@ TINY = Architecture("tiny", (1, 2, 4), (Dense(3), Dense(4)))
 PLAN = MarketPlan(TINY, IfeTransform(SMALL_LWE), "margin", 2)
 SHARED = MarketPlan(TINY, IfeShares(SMALL_LWE), "margin", 2)
 ROWS = 3
-ASKED = {"own": 1, "validation": 1, "left_out": []}
+ASKED = {"own": 1, "validation": 1, "left_out": {}}
 
 
 def images(seed: int = 0) -> np.ndarray:
@@ -77,7 +77,10 @@ class Script:
 
     def __init__(self, *heard, arrays=()):
         self.heard, self.arrays, self.sent = list(heard), list(arrays), []
-        self.meter = Meter()
+        self.meter, self.reasons = Meter(), {}
+
+    def refused(self, seller, why):
+        self.reasons[seller] = why
 
     def hear(self, source):
         return self.heard.pop(0)
@@ -94,7 +97,9 @@ class Script:
 
 def context_of(messages: Script, market: MarketPlan = PLAN, rows: dict | None = None, ids: dict | None = None):
     offers = Offers(rows or {"ann": ROWS}, ids or {}, {})
-    return SimpleNamespace(market=market, messages=messages, offers=offers, costs=PhaseCosts(Meter()))
+    return SimpleNamespace(
+        market=market, messages=messages, offers=offers, costs=PhaseCosts(Meter()), refusal=messages.refused
+    )
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -205,7 +210,7 @@ def test_the_lower_cap_of_enrolment_and_run_holds(tmp_path):
 
 def test_join_takes_a_cap_on_labels(tmp_path, monkeypatch):
     brought = []
-    monkeypatch.setattr(join, "take_part", lambda role, where, market, read, connection: brought.append(read()))
+    monkeypatch.setattr(join, "take_part", lambda *given, refusal: brought.append(given[3]()))
     (tmp_path / "plan.json").write_text('{"protocol": "ife_transform", "selection": "margin", "budget": 2}')
     command.main(["join", "authority", "tcp://127.0.0.1:1", str(tmp_path / "plan.json"), "--state", str(tmp_path),
                   "--label-cap", "7"])  # fmt: skip
@@ -286,17 +291,18 @@ def test_offers_that_are_none_are_the_holder_s_fault(announced):
     "messages",
     [
         [{"own": 1}],
-        [{"own": 1, "validation": "1", "left_out": []}],
-        [{"own": 1, "validation": 1 << 21, "left_out": []}],
+        [{"own": 1, "validation": "1", "left_out": {}}],
+        [{"own": 1, "validation": 1 << 21, "left_out": {}}],
         [{"own": 1, "validation": 1}],
-        [{"own": 1, "validation": 1, "left_out": ["nobody"]}],
+        [{"own": 1, "validation": 1, "left_out": {"nobody": "why"}}],
+        [{"own": 1, "validation": 1, "left_out": ["ann"]}],
         [ASKED, {"train": ["0"]}],
         [ASKED, {"train": [2]}],
         [ASKED, {"train": [1]}],
         [ASKED, {"train": [0, 0]}],
         [ASKED, {"train": None}],
         [ASKED, {"train": None, "deliver": [0]}],
-        [ASKED | {"left_out": ["ann"]}, {"train": [0]}],
+        [ASKED | {"left_out": {"ann": "why"}}, {"train": [0]}],
     ],
 )
 def test_what_the_cloud_is_asked_for_is_checked(messages):
@@ -371,6 +377,7 @@ def test_a_seller_whose_signed_ciphertexts_cannot_be_evaluated_is_left_out_by_na
         refused["refused"].startswith("upload of seller ann: ciphertext: got no inner product") and answer["rows"] == 3
     )
     assert torch.equal(labels, torch.from_numpy(uploads["bob"].labels[[0, 2]]))
+    assert script.reasons == {"ann": refused["refused"]}
     script = Script(*keys, {"rows": [["bob", 0], ["ann", 2]]}, arrays=[np.zeros((3, 32), dtype=np.int64)] * 2)
     with pytest.raises(PeerError, match="selected rows of a seller that was refused"):
         run_transform(context_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)

@@ -81,7 +81,9 @@ def test_organisations_enrol_upload_and_join_by_commands_over_tls(tmp_path):
     assert [tuple(pair) for pair in result["selected"]] == list(plain.selected)
     assert [verdict["wrong"] for verdict in result["verdicts"]] == [verdict.wrong for verdict in plain.verdicts]
     assert "not encryption" in ended["shopper"].out
-    assert not ended["cloud"].out and not ended["authority"].out
+    assert {role for roles in result["costs"].values() for role in roles} == set(own)
+    assert {role for opening in result["openings"] for role in opening["to"]} == set(own)
+    assert ended["cloud"].out == ended["authority"].out == "done: the shopper has the result\n"
     found = Network.load(tmp_path / "retrained.npz")
     assert max((p - q).abs().max() for p, q in zip(found.weights, plain.network.weights, strict=True)) <= WEIGHT
 

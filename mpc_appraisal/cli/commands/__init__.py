@@ -26,7 +26,7 @@ ABOUT: dict[str, tuple[str, str]] = {
     "completion": ("print the completion of commands and keys for a shell", "completion bash"),
     "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
     "example": ("write files and certificates for a first try", "example try"),
-    "market": ("enrol, upload and join in the encrypted marketplace", "market upload --help"),
+    "market": ("buy rows in the encrypted marketplace, between organisations", "market example try"),
     "method": (
         "check a method of your own, on shares against plaintext",
         "method check mpc_appraisal.methods:GradientNorm",

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.common.checks import one_of
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, FunctionKey, Scheme
 from mpc_appraisal.marketplace.protocols.masked_layers import LEAKAGE, CloudSide, Masks, ShopperSide, mask, unmask
 from mpc_appraisal.marketplace.protocols.quantised import PIXEL, Quantised, quantise
@@ -185,11 +186,25 @@ class TransformCloud:
         return CloudSide(self._uploaded, self._squares if how else None, **rates)
 
     def products(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
-        """Return the first layer's products (n, k1) of all rows. Raises InputError where a row cannot be evaluated."""
+        """Return the first layer's products (n, k1) of all rows.
+
+        Raises InputError where a row cannot be evaluated, or its products are none of pixels in 0 .. 255.
+        """
         found, evaluate = [], self._scheme.evaluator(key, self._w)
         for start in range(0, len(ciphertext), self._batch):
-            found.append(self._first.real(evaluate(ciphertext.rows(slice(start, start + self._batch)))))
+            products = evaluate(ciphertext.rows(slice(start, start + self._batch)))
+            self._check_products(products, start)
+            found.append(self._first.real(products))
         return torch.cat(found)
+
+    def _check_products(self, products: np.ndarray, start: int) -> None:
+        """Raise InputError unless all products (n, k1) lie between those of the darkest and the brightest pixels."""
+        least, most = (PIXEL * side.sum(1) for side in (self._w.clip(max=0), self._w.clip(min=0)))
+        wrong = np.argwhere((products < least) | (products > most))
+        if len(wrong):
+            row, unit = wrong[0]
+            expected = f"{least[unit]}..{most[unit]}, which pixels of 0..{PIXEL} give"
+            raise InputError("ciphertext", f"a product {products[row, unit]} in row {start + row}", expected)
 
     def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
         """Send the shopper z~ of all rows, and return the products (n, k1) for retraining."""

@@ -45,8 +45,8 @@ class IfeShares:
             LEAKAGE,
             "The sellers' files go to the shopper and must never have come to the cloud: with ciphertexts and function "
             "keys it would find the first layer, and with it every inner product.",
-            "Nobody learns a label; shopper and cloud together have those of the selected rows. So "
-            "nobody sees whether they are labels: a seller may seal any numbers, and validation alone judges them.",
+            "Nobody learns a label; shopper and cloud together have those of the selected rows. The authority sees "
+            "each of them in an order that it does not know: whether it is one class, and not which.",
             "Cloud and authority see which records were selected, the cloud also which subsets were accepted.",
         )
 

@@ -25,14 +25,13 @@ import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.cap import CAP_SHARE
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.scheme import Scheme
 from mpc_appraisal.marketplace.messages import announced_by, id_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import receive_first
 from mpc_appraisal.marketplace.roles import CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller, selected_rows
-
-CAP_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ def issue(context: RunContext, authority: Authority) -> None:
             except InputError as error:
                 for role in (SHOPPER, CLOUD):
                     context.messages.announce(role, {"refused": str(error)})
+                context.refusal(name, str(error))
                 continue
             for role in (SHOPPER, CLOUD):
                 context.messages.announce(role, {"key_id": key.key_id})

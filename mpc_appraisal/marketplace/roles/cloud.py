@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.encryption.scheme import FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.messages import REASON, announced_by, count_of, reasons_of
 from mpc_appraisal.marketplace.plan import MarketPlan
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import Steps, TransformCloud
 from mpc_appraisal.marketplace.roles import AUTHORITY, SHOPPER
@@ -54,6 +55,7 @@ def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
         with context.costs.phase("keys"):
             message = messages.hear(AUTHORITY)
             if "refused" in message:
+                context.refusal(name, shown(str(message["refused"]), REASON))
                 continue
             values = messages.receive_array(AUTHORITY)
             key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, message["key_id"])
@@ -62,6 +64,7 @@ def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
                 products[name] = side.products(key, found.ciphertext)
             except InputError as error:
                 messages.announce(SHOPPER, {"refused": f"upload of seller {name}: {error}"})
+                context.refusal(name, f"upload of seller {name}: {error}")
                 continue
             messages.announce(SHOPPER, {"rows": len(products[name])})
             side.send_logits(products[name])
@@ -91,8 +94,10 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
         message = messages.hear(SHOPPER)
         with announced_by(SHOPPER):
             own_rows, asked_rows = (count_of(message[name], 1, MOST_ROWS) for name in ("own", "validation"))
-            left_out = names_of(message["left_out"], context.offers.rows)
-        trials = Trials(kept_places(selected, left_out), validation.granularity)
+            left_out = reasons_of(message["left_out"], context.offers.rows)
+        for name, why in left_out.items():
+            context.refusal(name, why)
+        trials = Trials(kept_places(selected, list(left_out)), validation.granularity)
         own = side.receive_products(own_rows)
     with context.costs.phase("validate"):
         asked = side.receive_products(asked_rows)

@@ -8,7 +8,7 @@ stay, because cloud and authority rely on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mpc_appraisal.common.errors import InputError, PeerError
@@ -21,9 +21,14 @@ from mpc_appraisal.mpc.net.lifecycle import Link
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.transport import Transport, check_seconds
 
+Refusal = Callable[[str, str], None]  # it is called with a seller's name and a reason
 Selected = Sequence[tuple[str, int]]
 KEY_BYTES = 32
 TRANSPORTS = ("tcp", "tls")
+
+
+def ignore(seller: str, why: str) -> None:
+    """Take note of no refusal."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class RunContext:
         messages: this role's messages to the others.
         offers: what is on offer, as all roles agreed.
         costs: this role's costs so far.
+        refusal: a function that is called with the name and the reason whenever a seller is left out.
     """
 
     market: MarketPlan
@@ -67,6 +73,7 @@ class RunContext:
     messages: Messages
     offers: Offers
     costs: PhaseCosts
+    refusal: Refusal = ignore
 
 
 def by_seller(selected: Selected) -> dict[str, list[int]]:

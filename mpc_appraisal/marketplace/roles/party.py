@@ -16,12 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.cap import check_cap
 from mpc_appraisal.marketplace.plan import MarketPlan, ShopperInput
 from mpc_appraisal.marketplace.result import MarketResult, PhaseCosts, by_phase
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER, authority, cloud, shares, shopper
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
-from mpc_appraisal.marketplace.roles.context import Connection, RunContext
+from mpc_appraisal.marketplace.roles.context import Connection, Refusal, RunContext, ignore
 from mpc_appraisal.marketplace.uploads.enrolment import registry
 from mpc_appraisal.marketplace.uploads.inbox import agree_offers, read_inbox
 from mpc_appraisal.mpc.backends.fast import open_channel
@@ -55,6 +56,7 @@ def take_part(
     read: Callable[[], Own],
     connection: Connection | None = None,
     hosted: bool = False,
+    refusal: Refusal = ignore,
 ) -> MarketResult | None:
     """Take `role` in a run of the market.
 
@@ -66,11 +68,14 @@ def take_part(
             in this process alone.
         connection: how the roles meet.
         hosted: True if a launcher hosts the rendezvous.
+        refusal: a function that is called with a seller's name and a reason whenever this role learns that the seller
+            is left out; the others go on.
 
     Returns the result at the shopper, and None at the other roles.
 
     Raises:
-        InputError: this role's own input is bad, nothing is on offer, or fewer rows than the budget.
+        InputError: this role's own input is bad, nothing is on offer, or fewer rows than the budget; at the authority
+            also a network whose first layer is beyond the cap.
         DisagreementError: the plans of the roles differ.
         PeerError: another role failed, vanished or never came; the error names it.
     """
@@ -87,7 +92,7 @@ def take_part(
         address,
         connection.join_timeout,
         checked,
-        lambda rendezvous, own: _run(role, rendezvous, market, own, connection),
+        lambda rendezvous, own: _run(role, rendezvous, market, own, connection, refusal),
         hosted,
     )
 
@@ -98,13 +103,20 @@ def _check(role: str, own: Own, market: MarketPlan) -> None:
         raise InputError("role and its input", f"{role} with {type(own).__name__}", expected)
     if isinstance(own, ShopperInput):
         own.check(market)
+    if isinstance(own, AuthorityInput):
+        check_cap(market.architecture, own.cap_share)  # before any upload is read
+    if isinstance(own, CloudInput) and own.inbox is not None and HOLDERS[market.protocol.name] != CLOUD:
+        expected = f"none: with {market.protocol.name} the sellers' uploads must never come to {CLOUD}"
+        raise InputError("inbox", own.inbox, expected)
     if HOLDERS[market.protocol.name] == role and own.inbox is None:
         raise InputError(
             "inbox", None, f"the folder of sellers' uploads: with {market.protocol.name} they go to {role}"
         )
 
 
-def _run(role: str, rendezvous: Link, market: MarketPlan, own: Own, connection: Connection) -> MarketResult | None:
+def _run(
+    role: str, rendezvous: Link, market: MarketPlan, own: Own, connection: Connection, refusal: Refusal
+) -> MarketResult | None:
     agree(rendezvous, market.public, market.digest)
     name = market.protocol.name
     known = registry(own.folder) if isinstance(own, AuthorityInput) else {}
@@ -113,8 +125,10 @@ def _run(role: str, rendezvous: Link, market: MarketPlan, own: Own, connection: 
         offers, uploads = agree_offers(
             rendezvous, HOLDERS[name], known, lambda sellers: read_inbox(own.inbox, sellers, market), market
         )
+    for seller, why in offers.refused.items():
+        refusal(seller, why)
     channel = open_channel(rendezvous, costs.meter, connection.timeout, connection.transport.kind)
-    context = RunContext(market, rendezvous, connection, Messages(channel), offers, costs)
+    context = RunContext(market, rendezvous, connection, Messages(channel), offers, costs, refusal)
     result = SIDES[name][role](context, own, uploads)
     channel.close()
     costs_by_role = rendezvous.exchange("bill", costs.phases)

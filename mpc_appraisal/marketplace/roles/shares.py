@@ -17,7 +17,7 @@ wait while the engine runs, and `openings` has to name what a run opens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,65 +29,26 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.validation import Verdict, subsets, wrong_predictions
 from mpc_appraisal.marketplace.encryption.scheme import SEED_BYTES, FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.messages import REASON, announced_by, count_of, key_of, reasons_of
 from mpc_appraisal.marketplace.plan import ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
-from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, OpenedResults, SharesPlan, Shopper, Training
+from mpc_appraisal.marketplace.protocols.shares_plan import OpenedResults, SharesPlan, Shopper, Training
 from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput, issue, label_keys
-from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, by_seller, selected_rows
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller, selected_rows
+from mpc_appraisal.marketplace.roles.label_check import judge, send_share
+from mpc_appraisal.marketplace.roles.pooled import PooledCloud, PooledShopper
 from mpc_appraisal.marketplace.roles.shopper import chosen, kept_of, open_shares
 from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
 from mpc_appraisal.marketplace.uploads.labels import pads
 from mpc_appraisal.models.networks import Network, batches, first_bias
 from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.ring.prg import new_key
 from mpc_appraisal.mpc.session import Opening, Session
 
 ENGINE = "fast"
-
-
-@dataclass(frozen=True, eq=False)
-class PooledShopper(Shopper):
-    """The shopper's side of a session over the rows of all sellers.
-
-    `labels` holds shares (b, C) of the labels of the rows that are trained on.
-
-    Attributes:
-        first: this side's shares of the first-layer outputs, (N, k).
-    """
-
-    first: Tensor | None = None
-
-    def share(self, scheme, rows):
-        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
-        return self.first[list(rows)]
-
-    def label_share(self, scheme, rows, classes):
-        """Return this side's shares of the labels of `rows`, (n, C)."""
-        return self.labels[list(rows)]
-
-
-@dataclass(frozen=True, eq=False)
-class PooledCloud(Cloud):
-    """The cloud's side of a session over the rows of all sellers.
-
-    `label_seeds` holds the pads (b, C) of the labels of the rows that are trained on.
-
-    Attributes:
-        first: this side's shares of the first-layer outputs, (N, k).
-    """
-
-    first: Tensor | None = None
-
-    def share(self, scheme, rows):
-        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
-        return self.first[list(rows)]
-
-    def label_share(self, scheme, rows):
-        """Return this side's shares of the labels of `rows`, (n, C)."""
-        return self.label_seeds[list(rows)]
 
 
 def run_authority(context: RunContext, own: AuthorityInput) -> None:
@@ -99,6 +60,7 @@ def run_authority(context: RunContext, own: AuthorityInput) -> None:
     selected = selected_rows(context)
     with context.costs.phase("keys"):
         label_keys(context, authority, selected, CLOUD)
+        judge(context)
     for _ in _subsets(context):
         if context.messages.hear(SHOPPER).get("train") is None:  # there are fewer trials, because a seller was left out
             break
@@ -125,6 +87,7 @@ def run_cloud(context: RunContext) -> None:
             seeds = messages.receive(SHOPPER, (rows, SEED_BYTES), torch.uint8).numpy()
             message = messages.hear(AUTHORITY)
             if "refused" in message:
+                context.refusal(name, shown(str(message["refused"]), REASON))
                 continue
             values = messages.receive_array(AUTHORITY)
             key = FunctionKey(scheme.name, market.architecture.features, values, message["key_id"])
@@ -147,15 +110,19 @@ def run_cloud(context: RunContext) -> None:
         message = messages.hear(SHOPPER)
         with announced_by(SHOPPER):
             places = [starts[name] + row for name, row in rows]  # a seller that was refused gives a KeyError
-            announced, left_out = message["places"], names_of(message["left_out"], context.offers.rows)
+            announced, left_out = message["places"], reasons_of(message["left_out"], context.offers.rows)
+            check_key = key_of(message["label_check"])
         if announced != places:
             raise PeerError(f"{SHOPPER} placed other rows than those that it selected")
         selected = first[places]
         padded = pads([row.tobytes() for row in keys], market.architecture.classes)
+        left_out |= send_share(context, check_key, padded, rows, left_out, -1)
+        for name, why in left_out.items():
+            context.refusal(name, why)
     classes = market.architecture.classes
     # The pads are shares already, so this key evaluates nothing.
     none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))
-    _retrainings(context, Trials(kept_places(rows, left_out), _granularity(context)), key, selected, padded, none)
+    _retrainings(context, Trials(kept_places(rows, list(left_out)), _granularity(context)), key, selected, padded, none)
 
 
 def _retrainings(
@@ -191,9 +158,10 @@ def _retrainings(
 def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
     """Run the shopper's side of `ife_shares`.
 
-    A seller whose sealed labels do not open is left out by its name, and no rows replace that seller's rows; see
-    `shopper.run_transform`. Returns the result without costs, which are added when all roles have announced theirs.
-    Raises InputError where too few rows are left, and BoundError where training leaves the range of shares.
+    A seller whose sealed labels do not open, or are no labels (`label_check`), is left out by its name, and no rows
+    replace that seller's rows; see `shopper.run_transform`. Returns the result without costs, which are added when all
+    roles have announced theirs. Raises InputError where too few rows are left, and BoundError where training leaves the
+    range of shares.
     """
     market, messages = context.market, context.messages
     network = own.network.to(torch.float64)
@@ -226,15 +194,9 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
     with context.costs.phase("keys"):
         for role in (CLOUD, AUTHORITY):
             messages.announce(role, {"rows": selected})
-        sealed = np.stack([uploads[name].labels[row] for name, row in selected])
-        by_name, left_out = open_shares(context, selected, sealed)
-        labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
-        for name, places in by_seller(selected).items():
-            if name in by_name:
-                labels[places] = by_name[name]
-        starts = dict(zip(shares, np.cumsum([0, *map(len, shares.values())]).tolist(), strict=False))
-        places = [starts[name] + row for name, row in selected]
-        messages.announce(CLOUD, {"places": places, "left_out": list(left_out)})
+        labels, places, left_out = _labels(
+            context, selected, uploads, {name: len(share) for name, share in shares.items()}
+        )
     opened, kept = list(opened), kept_of(selected, left_out)
     verdicts = _validate(context, own, side, labels, pooled[places], opened, kept) if market.validation else []
     return MarketResult(
@@ -247,6 +209,31 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
         market.protocol.label,
         tuple((refused | left_out).items()),
     )
+
+
+def _labels(
+    context: RunContext, selected: Selected, uploads: dict[str, Upload], rows: dict[str, int]
+) -> tuple[Tensor, list[int], dict[str, str]]:
+    """Obtain this side's shares of the selected labels, and have them judged.
+
+    `rows` has the number of rows of each seller that was predicted, in order.
+
+    Returns the shares (b, C), the places of the selection among all predicted rows, and by seller, why it is left out.
+    The shares of a seller that is left out mean nothing.
+    """
+    market, starts, total = context.market, {}, 0
+    for name, count in rows.items():
+        starts[name], total = total, total + count
+    places = [starts[name] + row for name, row in selected]
+    sealed = np.stack([uploads[name].labels[row] for name, row in selected])
+    by_name, left_out = open_shares(context, selected, sealed)
+    labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
+    for name, found in by_name.items():
+        labels[by_seller(selected)[name]] = found
+    kept_of(selected, left_out)  # raises an error if none is left
+    key = new_key()
+    context.messages.announce(CLOUD, {"places": places, "left_out": left_out, "label_check": key.hex()})
+    return labels, places, left_out | send_share(context, key, labels, selected, left_out, 1)
 
 
 def _validate(
@@ -264,14 +251,15 @@ def _validate(
     the selection that are tried, and the rows of a verdict are places in `tried`. Appends to `opened` what each session
     opened.
 
-    Raises BoundError where training has left the range in which shares are right.
+    A subset whose training leaves the range in which shares are right, as rows of garbage may do, counts as wrong on
+    all validation rows, so that it is refused and the others are tried. Raises BoundError where every subset does so.
     """
     market = context.market
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     rows, classes = torch.cat([x, asked_x]), torch.cat([y, asked_y])
     threshold = wrong_predictions(own_logits(side), asked_x, asked_y) / len(asked_y)
-    verdicts, kept, rest = [], torch.arange(0), torch.tensor(tried)
+    verdicts, kept, rest, lost = [], torch.arange(0), torch.tensor(tried), 0
     parts = subsets(torch.arange(len(tried)), min(market.validation.granularity, len(tried)))
     for place, subset in enumerate(parts):
         picked = torch.cat([kept, rest[subset]])
@@ -287,13 +275,15 @@ def _validate(
         if wrong is None:
             wrong = wrong_predictions(lambda _, z=found.validation: z, asked_x, asked_y)
         if not 0 <= wrong <= len(asked_y):
-            raise BoundError(
-                f"validation: {wrong} errors on {len(asked_y)} rows: training has left the range in which shares are "
-                "right; lower validation.lr, or take fewer validation.steps"
-            )
+            wrong, lost = len(asked_y), lost + 1
         verdicts.append(Verdict(place, tuple(subset.tolist()), wrong, len(asked_y), threshold))
         if verdicts[-1].accepted:
             kept, threshold = picked, verdicts[-1].error
+    if lost == len(parts):
+        raise BoundError(
+            f"validation: no trial has a number of errors on {len(asked_y)} rows: training has left the range in which "
+            "shares are right; lower validation.lr, or take fewer validation.steps"
+        )
     if len(parts) < len(_subsets(context)):
         for role in (CLOUD, AUTHORITY):
             context.messages.announce(role, {"train": None})
@@ -378,6 +368,12 @@ def openings(context: RunContext, outputs: int, ledger: Sequence[Opening], verdi
     found = [
         Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),
         Opening("rows selected", (CLOUD, AUTHORITY), market.budget, "their shares and label keys are asked for"),
+        Opening(
+            "labels of the rows selected, in orders that it does not know",
+            (AUTHORITY,),
+            market.budget * market.architecture.classes,
+            "it sees whether each is one class, and not which",
+        ),
     ]
     if market.validation:
         why = "later subsets are trained beside them"

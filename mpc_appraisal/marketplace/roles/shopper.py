@@ -183,7 +183,7 @@ def _validate(
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     with context.costs.phase("retrain"):
-        messages.announce(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
+        messages.announce(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": dict(left_out)})
         side.send_products(x)
     with context.costs.phase("validate"):
         side.send_products(asked_x)

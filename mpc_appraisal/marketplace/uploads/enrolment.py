@@ -18,6 +18,7 @@ from typing import TextIO
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, many, mapping, matching, number, one_of, read_json, record, text, whole
 from mpc_appraisal.common.storage import write_whole
+from mpc_appraisal.marketplace.cap import check_cap
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.lwe import LWE
@@ -34,6 +35,7 @@ _SIZE, _NAME = whole(1, (1 << 31) - 1), text(1 << 20)
 _SECRET = matching("([0-9a-f]{2})*", "bytes in hexadecimal")
 ENROLMENT = Schema(
     record(
+        {"verify_key": _SECRET},
         seller=_NAME,
         scheme=one_of(*SCHEMES),
         parameters=mapping(_NAME, number()),
@@ -59,7 +61,8 @@ class SellerKeys:
         classes: the number of classes.
         encryption_key: the key that the seller encrypts its images with.
         label_secret: the secret of seller and authority, from which the keys of labels are derived.
-        signing_key: the private key that signs the upload, 32 bytes.
+        signing_key: the private key that signs the upload, 32 bytes; empty where the seller has a key of its own.
+        verify_key: the public key that verifies the upload, 32 bytes; empty in files of earlier versions.
     """
 
     seller: str
@@ -69,14 +72,22 @@ class SellerKeys:
     encryption_key: EncryptionKey = field(repr=False)
     label_secret: bytes = field(repr=False)
     signing_key: bytes = field(repr=False)
+    verify_key: bytes = b""
 
 
 def enrol(
-    folder: str | Path, seller: str, architecture: Architecture, out: str | Path, scheme: Scheme, cap_share: float
+    folder: str | Path,
+    seller: str,
+    architecture: Architecture,
+    out: str | Path,
+    scheme: Scheme,
+    cap_share: float,
+    verify_key: bytes | None = None,
 ) -> Path:
     """At the authority: enrol `seller` for the images and classes of `architecture`.
 
-    The authority draws the signing key too. So it could sign for the seller, just as it could read the uploads.
+    The authority draws the signing key too, unless the seller has one with a certificate (`seller_certificate`). So it
+    could sign for the seller, just as it could read the uploads.
 
     Args:
         folder: the folder with the authority's state.
@@ -87,12 +98,15 @@ def enrol(
         scheme: the scheme of functional encryption.
         cap_share: the largest number of independent rows that keys are issued for, as a share of the pixels; see
             `Authority`.
+        verify_key: the key, 32 bytes, that verifies what the seller signs; None draws a pair for the seller.
 
     Returns the path of the file.
 
-    Raises InputError for a bad name, a name that is enrolled, or a file that exists already; then nothing is enrolled.
+    Raises InputError for a bad name, a name that is enrolled, a file that exists already, or a network whose first
+    layer has more independent rows than the cap; then nothing is enrolled.
     """
     check_name(seller)
+    check_cap(architecture, cap_share)
     authority = Authority(Path(folder), scheme, cap_share)
     path = Path(out) / f"{seller}{SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +116,7 @@ def enrol(
         raise InputError("enrolment", path, "no such file yet: it may hold a seller's secrets") from None
     try:  # the file comes first, because a name that is enrolled without its file would be lost
         with open(descriptor, "w") as file:
-            public = _enrol(authority, seller, architecture, file)
+            public = _enrol(authority, seller, architecture, file, verify_key)
     except BaseException:
         path.unlink()
         raise
@@ -112,9 +126,11 @@ def enrol(
     return path
 
 
-def _enrol(authority: Authority, seller: str, architecture: Architecture, file: TextIO) -> dict[str, str]:
+def _enrol(
+    authority: Authority, seller: str, architecture: Architecture, file: TextIO, verify_key: bytes | None
+) -> dict[str, str]:
     """Write what the seller takes home into `file`, and return the public verification key and the key's id."""
-    secret, verify_key = new_signing_key()
+    secret, verify_key = (b"", verify_key) if verify_key is not None else new_signing_key()
     made = authority.enrol(seller, architecture.features, verify_key)
     facts = {
         "seller": seller,
@@ -127,6 +143,7 @@ def _enrol(authority: Authority, seller: str, architecture: Architecture, file: 
         "key_id": made.encryption_key.key_id,
         "label_secret": made.label_secret.hex(),
         "signing_key": secret.hex(),
+        "verify_key": verify_key.hex(),
     }
     json.dump(facts, file)
     return {"verify_key": verify_key.hex(), "key_id": made.encryption_key.key_id}
@@ -166,6 +183,7 @@ def read_keys(path: str | Path) -> SellerKeys:
             key,
             bytes.fromhex(facts["label_secret"]),
             bytes.fromhex(facts["signing_key"]),
+            bytes.fromhex(facts.get("verify_key", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ArithmeticError) as error:
         raise InputError("enrolment", f"{path} ({type(error).__name__})", EXPECTED) from error

@@ -26,6 +26,8 @@ from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES
 from mpc_appraisal.marketplace.uploads.seller import SUFFIX
 from mpc_appraisal.mpc.net.lifecycle import Link
 
+NAMED, SAID = 200, 500  # the most characters of a refused file's name, and of the reason
+
 
 @dataclass(frozen=True)
 class Offers:
@@ -66,7 +68,7 @@ def read_inbox(
         try:
             uploads[name] = _verified(path, name, registry, market)
         except InputError as error:
-            refused[name] = str(error)
+            refused[shown(name, NAMED)] = shown(str(error), SAID)  # longer ones would not pass at the other roles
     return uploads, refused
 
 
@@ -121,7 +123,7 @@ def agree_offers(
         offers = Offers(
             {name: count_of(rows, 1) for name, rows in message["rows"].items()},
             {name: id_of(message["ids"][name]) for name in message["rows"]},
-            {shown(name, 200): shown(str(why), 500) for name, why in message["refused"].items()},
+            {shown(name, NAMED): shown(str(why), SAID) for name, why in message["refused"].items()},
         )
     if not offers.rows:
         why = "; ".join(offers.refused.values()) or "no file in the inbox"

@@ -32,13 +32,24 @@ from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS
 from mpc_appraisal.mpc.ring.prg import Stream
 
 NONCE_BYTES = 16
-_ONE = 1 << FRACTION_BITS
+ONE = 1 << FRACTION_BITS  # what stands for 1 in a one-hot label
 
 
 def pads(keys: Sequence[bytes], classes: int) -> Tensor:
     """Expand the keys of n pads, 32 bytes each, to the pads (n, C) int64, which are elements of the ring mod 2^64."""
     rows = [Stream(key, "label pad").ring((classes,)) for key in keys]
     return torch.stack(rows) if rows else torch.empty((0, classes), dtype=torch.int64)
+
+
+def check_labels(y: np.ndarray, classes: int, rows: int, seller: str) -> None:
+    """Raise InputError, which names the seller, unless `y` has a whole number 0 .. classes - 1 for each row."""
+    expected = f"a whole number 0..{classes - 1} for each of {rows} rows"
+    if y.shape != (rows,) or not np.issubdtype(y.dtype, np.integer):
+        raise InputError(f"labels of {seller}", f"{y.dtype} {y.shape}", expected)
+    wrong = np.flatnonzero((y < 0) | (y >= classes))
+    if len(wrong):
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise InputError(f"labels of {seller}", f"{y[wrong[0]]} in row {wrong[0]}{more}", expected)
 
 
 def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
@@ -49,14 +60,12 @@ def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
         classes: the number C of classes.
         secret: the label secret of seller and authority.
 
-    Raises InputError for labels outside 0 .. C - 1.
+    The labels have to be checked already, see `check_labels`.
     """
-    if y.size and (y.min() < 0 or y.max() >= classes):
-        raise InputError("labels", f"{y.min()}..{y.max()}", f"0..{classes - 1}")
     nonce = os.urandom(NONCE_BYTES)
     onehot = functional.one_hot(torch.from_numpy(y.astype(np.int64)), classes)
     keys = [label_key(secret, nonce, index, "pad") for index in range(len(y))]
-    shares = (onehot * _ONE - pads(keys, classes)).numpy().view(np.uint8)
+    shares = (onehot * ONE - pads(keys, classes)).numpy().view(np.uint8)
     return np.concatenate([np.tile(np.frombuffer(nonce, dtype=np.uint8), (len(y), 1)), shares], axis=1)
 
 
@@ -84,6 +93,6 @@ def joined(shares: Tensor, pads: Tensor, seller: str) -> Tensor:
     Raises InputError, which names the seller, where a row is no one-hot vector.
     """
     total = shares + pads
-    if not bool((((total == 0) | (total == _ONE)).all(1) & (total.sum(1) == _ONE)).all()):
+    if not bool((((total == 0) | (total == ONE)).all(1) & (total.sum(1) == ONE)).all()):
         raise InputError(f"labels of {seller}", "a row that is no label", "one class of each row")
     return total.argmax(1)

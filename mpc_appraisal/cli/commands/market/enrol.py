@@ -1,7 +1,8 @@
 """`mpc-appraisal market enrol`: the authority draws a seller's secrets and writes them into one file for this seller.
 
-In go the authority's folder, the seller's name and the network that the data will be used with; out comes
-SELLER.enrolment. Defaults and help may change. The file holds secrets, so that nothing but its place may be printed.
+In go the authority's folder, the seller's name, the plan of the market or the network that the data will be used with,
+and perhaps the seller's certificate; out comes SELLER.enrolment. Defaults and help may change. The file holds secrets,
+so that nothing but its place may be printed.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mpc_appraisal.cli.commands.market.options import add_cap_share
-from mpc_appraisal.marketplace.plan_file import architecture_of
+from mpc_appraisal.cli.commands.market.options import add_cap_share, add_network, network_of
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.plan_file import read_plan
 from mpc_appraisal.marketplace.uploads.enrolment import SCHEMES, enrol
-from mpc_appraisal.models.networks import ARCHITECTURES
+from mpc_appraisal.marketplace.uploads.seller_certificate import certified_key
 
 
 def add(actions: argparse._SubParsersAction) -> None:
@@ -26,21 +28,29 @@ def add(actions: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("."), help="the folder for SELLER.enrolment, which is for the seller alone"
     )
+    parser.add_argument("--plan", type=Path, help="the market's plan.json, which states all that follows")
+    add_network(parser)
     parser.add_argument(
-        "--network", choices=sorted(ARCHITECTURES), default="cnn", help="the network (default: %(default)s)"
+        "--certificate", type=Path, help="the seller's certificate; its key signs in place of a drawn one"
     )
-    parser.add_argument(
-        "--image", type=int, nargs=3, metavar=("CHANNELS", "HEIGHT", "WIDTH"), help="the size of an image in pixels"
-    )
-    parser.add_argument("--classes", type=int, help="the number of classes")
-    parser.add_argument(
-        "--scheme", choices=sorted(SCHEMES), default="lwe", help="the functional encryption (default: %(default)s)"
-    )
+    parser.add_argument("--ca", type=Path, help="the ca.pem that has signed the seller's certificate")
     add_cap_share(parser)
 
 
 def run(stated: argparse.Namespace) -> None:
     """Enrol one seller, and print where the seller's file is. Raises InputError for a bad argument."""
-    architecture = architecture_of(stated.network, stated.image, stated.classes)
-    path = enrol(stated.STATE, stated.SELLER, architecture, stated.out, SCHEMES[stated.scheme](), stated.cap_share)
+    if stated.plan is None:
+        architecture, scheme = network_of(stated), SCHEMES[stated.scheme or "lwe"]()
+    else:
+        plan = read_plan(stated.plan)
+        architecture, scheme = plan.architecture, plan.protocol.scheme
+        for name in ("network", "image", "classes", "scheme"):
+            if getattr(stated, name) is not None:
+                raise InputError(f"--{name}", getattr(stated, name), "--plan alone, which states it")
+    if (stated.certificate is None) != (stated.ca is None):
+        raise InputError("--certificate", stated.certificate, "--certificate and --ca, or neither")
+    key = None
+    if stated.certificate is not None:
+        key = certified_key(stated.certificate, stated.ca, stated.SELLER)
+    path = enrol(stated.STATE, stated.SELLER, architecture, stated.out, scheme, stated.cap_share, key)
     print(f"{path}: secrets of {stated.SELLER}, for it alone")

@@ -2,14 +2,16 @@
 
 In go the role, the shopper's address, the plan file that is equal at all three, and the role's own files. The shopper
 has a network and buys rows for it, the cloud computes on encrypted rows, and the authority issues keys. Out come, at
-the shopper alone, the result in words, as JSON (--out) and the delivered network (--deliver), if there is one. An
-argument may be added. A role may read its own files alone, which is why `run` reads them in functions by role.
+the shopper alone, the result in words, as JSON (--out) and the delivered network (--deliver), if there is one; the
+cloud and the authority print each seller that is refused, and why. Errors call the roles by the names of this command.
+An argument may be added. A role may read its own files alone, which is why `run` reads them in functions by role.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,18 +19,21 @@ from typing import Any
 
 from mpc_appraisal.cli.commands.market.options import ARRAYS, add_cap_share, read_images
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.reworded import reworded
+from mpc_appraisal.common.roles import MARKET_NAMES
 from mpc_appraisal.marketplace.plan import ShopperInput
 from mpc_appraisal.marketplace.plan_file import read_plan
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
-from mpc_appraisal.marketplace.roles.context import TRANSPORTS, Connection
+from mpc_appraisal.marketplace.roles.context import TRANSPORTS, Connection, ignore
 from mpc_appraisal.marketplace.roles.party import Own, take_part
 from mpc_appraisal.models.networks import Network
 from mpc_appraisal.mpc.net.transport import Transport, check_clear
 
-ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
+ROLES = {name: role for role, name in MARKET_NAMES.items()}
+SEAT = re.compile(rf"\b({'|'.join(MARKET_NAMES)})\b")
 
 
 def add(actions: argparse._SubParsersAction) -> None:
@@ -69,6 +74,21 @@ def run(stated: argparse.Namespace) -> None:
 
     Raises InputError, DisagreementError and PeerError as `take_part` does, and InputError for a missing file.
     """
+    with reworded(by_own_names):
+        result = _take_part(stated)
+    if result is None:
+        print("done: the shopper has the result")
+    else:
+        _print(result, stated)
+
+
+def by_own_names(text: str) -> str:
+    """Return the text of an error with the names of this command: shopper, cloud, authority, --tls, ADDRESS."""
+    words = SEAT.sub(lambda found: MARKET_NAMES[found[1]], text)
+    return words.replace("session.tls", "--tls").replace("session.rendezvous", "ADDRESS")
+
+
+def _take_part(stated: argparse.Namespace) -> MarketResult | None:
     market = read_plan(stated.PLAN)
     reads: dict[str, Callable[[], Own]] = {
         SHOPPER: lambda: ShopperInput(
@@ -83,9 +103,12 @@ def run(stated: argparse.Namespace) -> None:
     role = ROLES[stated.ROLE]
     check_clear(stated.transport, stated.in_the_clear, "--in-the-clear")
     connection = Connection(Transport(stated.transport, stated.tls), stated.join_timeout, stated.timeout)
-    result = take_part(role, stated.ADDRESS, market, reads[role], connection)
-    if result is not None:
-        _print(result, stated)
+    refusal = _print_refusal if role != SHOPPER else ignore  # the shopper prints refusals with its result
+    return take_part(role, stated.ADDRESS, market, reads[role], connection, refusal=refusal)
+
+
+def _print_refusal(seller: str, why: str) -> None:
+    print(f"refused: {seller}: {by_own_names(why)}", flush=True)
 
 
 def _print(result: MarketResult, stated: argparse.Namespace) -> None:
@@ -94,7 +117,7 @@ def _print(result: MarketResult, stated: argparse.Namespace) -> None:
     for sentence in result.leakage:
         print(f"- {sentence}")
     for name, why in result.refused:
-        print(f"refused: {name}: {why}")
+        _print_refusal(name, why)
     print(f"selected {len(result.selected)} rows of {len(result.probabilities)} sellers")
     for verdict in result.verdicts:
         word = "accepted" if verdict.accepted else "refused"
@@ -106,7 +129,15 @@ def _print(result: MarketResult, stated: argparse.Namespace) -> None:
 
 
 def as_json(result: MarketResult) -> dict[str, Any]:
-    """Return all of the result but the predictions and the network, in values that JSON has."""
+    """Return all of the result but the predictions and the network, in values that JSON has.
+
+    Costs and openings have the roles' names of this command.
+    """
+    costs = {
+        phase: {MARKET_NAMES.get(role, role): cost for role, cost in roles.items()}
+        for phase, roles in result.costs.items()
+    }
+    opened = [opening.as_dict() for opening in result.openings]
     return {
         "label": result.label,
         "leakage": list(result.leakage),
@@ -114,8 +145,8 @@ def as_json(result: MarketResult) -> dict[str, Any]:
         "verdicts": [asdict(v) | {"error": v.error, "accepted": v.accepted} for v in result.verdicts],
         "labels": None if result.labels is None else result.labels.tolist(),
         "refused": [list(pair) for pair in result.refused],
-        "costs": result.costs,
-        "openings": [opening.as_dict() for opening in result.openings],
+        "costs": costs,
+        "openings": [each | {"to": [MARKET_NAMES[role] for role in each["to"]]} for each in opened],
     }
 
 

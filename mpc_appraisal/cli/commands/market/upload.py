@@ -11,7 +11,9 @@ from pathlib import Path
 
 from mpc_appraisal.cli.commands.market.options import ARRAYS, read_images
 from mpc_appraisal.marketplace.plan import SellerInput
+from mpc_appraisal.marketplace.plan_file import read_plan
 from mpc_appraisal.marketplace.uploads.seller import upload
+from mpc_appraisal.marketplace.uploads.seller_certificate import private_key
 
 
 def add(actions: argparse._SubParsersAction) -> None:
@@ -20,6 +22,8 @@ def add(actions: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("DATA", type=Path, help=ARRAYS)
     parser.add_argument("ENROLMENT", type=Path, help="the file from the authority")
+    parser.add_argument("--plan", type=Path, help="the market's plan.json, for which the upload is checked")
+    parser.add_argument("--key", type=Path, help="the seller's own key, if it was enrolled with a certificate")
     parser.add_argument(
         "--out", type=Path, default=Path("."), help="the folder for SELLER.upload, which may travel in the open"
     )
@@ -28,5 +32,7 @@ def add(actions: argparse._SubParsersAction) -> None:
 def run(stated: argparse.Namespace) -> None:
     """Write one upload, and print its size. Raises InputError for a bad file."""
     x, y = read_images(stated.DATA, "data")
-    receipt = upload(SellerInput(stated.ENROLMENT.stem, x, y), stated.ENROLMENT, stated.out)
+    plan = None if stated.plan is None else read_plan(stated.plan)
+    key = None if stated.key is None else private_key(stated.key)
+    receipt = upload(SellerInput(stated.ENROLMENT.stem, x, y), stated.ENROLMENT, stated.out, plan, key)
     print(f"{receipt.file}: {receipt.rows} rows, {receipt.bytes} bytes, {receipt.seconds:.2f} s")
