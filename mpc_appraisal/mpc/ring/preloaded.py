@@ -39,6 +39,6 @@ def load_kept(modules: list[ModuleType]) -> int:
 
 
 if load() is not None:
-    from mpc_appraisal.mpc.ring import compiled, compiled_prime_field, compiled_rows
+    from mpc_appraisal.mpc.ring import compiled, compiled_binary_field, compiled_prime_field, compiled_rows
 
-    load_kept([compiled, compiled_prime_field, compiled_rows])
+    load_kept([compiled, compiled_binary_field, compiled_prime_field, compiled_rows])
