@@ -41,7 +41,7 @@ def test_a_product_is_exact_modulo_every_prime(way, shape):
                 assert (turned.modulo(p) == found.modulo(p).T).all()
 
 
-def test_a_product_with_numbers_in_pieces_is_exact():
+def test_a_product_with_numbers_in_pieces_is_exact(way):
     rng = np.random.default_rng(7)
     for shape in ((300, 20, 9), (2, 1000, 30), (3, 5, 400)):
         for bits, kind in ((40, np.uint8), (48, np.uint16)):
@@ -53,6 +53,11 @@ def test_a_product_with_numbers_in_pieces_is_exact():
                 for p in PRIMES:
                     assert (ExactProduct(pieces, b).modulo(p).astype(object) == exact % p).all()
                     assert (ExactProduct(b.T, pieces.T).modulo(p).astype(object) == exact.T % p).all()
+                c = numbers(rng, shape[1:], 64, False)
+                exact = a.astype(object) @ c.astype(object)
+                for p in PRIMES:
+                    assert (ExactProduct(pieces, c).modulo(p).astype(object) == exact % p).all()
+                    assert (ExactProduct(c.T, pieces.T).modulo(p).astype(object) == exact.T % p).all()
 
 
 def test_a_product_of_the_largest_numbers_and_of_many_terms_is_exact(monkeypatch):

@@ -1,12 +1,12 @@
 """A product of matrices of whole numbers, kept exactly, of which residues modulo many primes are then cheap.
 
     left @ right = sum over s of 2^(w s) G_s,     G_s = sum over i + j = s of left_i @ right_j
-    left = sum of 2^(w i) left_i,   right = sum of 2^(w j) right_j       digits of w bits; one factor's are signed
+    left = sum of 2^(w i) left_i,   right = sum of 2^(w j) right_j       digits of w bits; those of int64 are signed
 
-In go a dealt matrix, uint64 or in pieces, and a public one, int64 with signed numbers, in any order; out come the
-products mod p. Each left_i @ right_j is computed in float64, where its sums are below 2^53 and so exact. A product of
-64-bit numbers takes nine products in float64, once, and a prime then takes a few operations an element of the result.
-Any way may take its place that is exact.
+In go a dealt matrix, uint64 or in pieces, and a public one, int64 with signed numbers or in pieces, in any order; out
+come the products mod p. Each left_i @ right_j is computed in float64, where its sums are below 2^53 and so exact. A
+product of 64-bit numbers takes nine products in float64, once, and a prime then takes a few operations an element of
+the result. Any way may take its place that is exact.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ ROWS = 256  # So many rows of the larger matrix are split into digits at once, a
 
 
 class ExactProduct:
-    """left @ right over the integers, (n, d) (d, k) -> (n, k), of which one is uint64 and the other one int64."""
+    """left @ right over the integers, (n, d) (d, k) -> (n, k): one is uint64, and the other one int64 or in pieces."""
 
     def __init__(self, left: np.ndarray | Pieces, right: np.ndarray | Pieces):
-        if {left.dtype, right.dtype} != {np.dtype(np.uint64), np.dtype(np.int64)}:
+        kinds, pieces = {left.dtype, right.dtype}, isinstance(left, Pieces) or isinstance(right, Pieces)
+        signed = np.dtype(np.int64) in kinds
+        if not (signed or pieces) or kinds - {np.dtype(np.int64)} != {np.dtype(np.uint64)}:
             raise ValueError(f"left, right: got {left.dtype}, {right.dtype}; expected uint64 and int64, in any order")
         self.shape = (left.shape[0], right.shape[1])
         turned = left.size < right.size
@@ -34,7 +36,7 @@ class ExactProduct:
         along = large.T.flags.c_contiguous and not large.flags.c_contiguous  # its rows lie along the sums
         inner = min(ROWS, large.shape[1]) if along else large.shape[1]
         room = min(EXACT, CARRIES - (max(large.shape[1], 1) - 1).bit_length() + (max(inner, 1) - 1).bit_length())
-        self._width = (room + 1 - (max(inner, 1) - 1).bit_length()) // 2
+        self._width = (room + signed - (max(inner, 1) - 1).bit_length()) // 2
         found = (self._along if along else self._across)(large, self._digits(thin, _count(thin, self._width)))
         self._sums = [each.T for each in found] if turned else found
 

@@ -114,7 +114,8 @@ def checked_weights(weights: Weights, gammas: np.ndarray, p: int, claims: Claims
     found = []
     for each, (n, d) in zip(factors, claims.matrices, strict=True):
         _check_shape("left factor", each.left, (n, sum(right.shape[1] for right in each.right)))
-        if not each.right or any(right.dtype != np.int64 or len(right) != d for right in each.right):
+        fit = [(isinstance(right, Pieces) or right.dtype == np.int64) and len(right) == d for right in each.right]
+        if not fit or not all(fit):
             kinds = [(right.dtype, right.shape) for right in each.right]
             raise ValueError(f"right factor: got {kinds!s:.80}; expected int64 matrices of {d} rows")
         found.append(Factors(_numbers_mod("left factor", each.left, p), each.right))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -32,18 +31,13 @@ class Product:
 
     Attributes:
         node: the number of its node.
-        factors: R, int64 (d, k), or in pieces.
+        right: R, int64 (d, k), or in pieces.
         turned: whether the node's value is (A R)'.
     """
 
     node: int
-    factors: np.ndarray | Pieces
+    right: np.ndarray | Pieces
     turned: bool
-
-    @cached_property
-    def right(self) -> np.ndarray:
-        """Return R, int64 (d, k)."""
-        return self.factors[:].view(np.int64) if isinstance(self.factors, Pieces) else self.factors
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class MatrixPart:
             return Factors(np.zeros((self.shape[0], 1), np.uint32), [np.zeros((self.shape[1], 1), np.int64)])
         found = []
         for product in self.products:
-            shape = (self.shape[0], product.factors.shape[1])
+            shape = (self.shape[0], product.right.shape[1])
             c = cotangents.get(product.node)
             found.append(np.zeros(shape, np.uint32) if c is None else c.T if product.turned else c)
         return Factors(_beside(found).astype(np.uint32), [product.right for product in self.products])

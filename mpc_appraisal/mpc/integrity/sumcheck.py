@@ -36,6 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.prime_field import DEGREE, ZERO, Element, Field, uniform
 
@@ -52,11 +53,11 @@ class Factors:
 
     Attributes:
         left: uint32 (n, k) mod p.
-        right: matrices of d rows, int64 and signed, which side by side are (d, k).
+        right: matrices of d rows, int64 and signed or in pieces, which side by side are (d, k).
     """
 
     left: np.ndarray
-    right: Sequence[np.ndarray]
+    right: Sequence[np.ndarray | Pieces]
 
 
 def rounds_of(length: int, shapes: Sequence[Shape] = ()) -> int:
