@@ -116,9 +116,7 @@ def test_errors_call_the_roles_by_their_own_names():
 
 def test_the_cloud_takes_no_uploads_that_only_the_shopper_may_have(tmp_path):
     plan = market_of({"protocol": "ife_shares", "selection": "margin", "budget": 2})
-    with pytest.raises(
-        InputError, match="^inbox: got inbox; expected none: with ife_shares .* data_owner"
-    ):
+    with pytest.raises(InputError, match="^inbox: got inbox; expected none: with ife_shares .* data_owner"):
         take_part(CLOUD, f"tcp://127.0.0.1:{free_port()}", plan, lambda: CloudInput("inbox"))
 
 

@@ -27,10 +27,15 @@ def bad_relay(processes: Processes, fault: str) -> tuple[Process, str]:
     return started, where
 
 
-def parties_at(processes: Processes, where: str, trial: Path, what: str, until: str | None = "running") -> dict:
-    """Start three processes that do `what` of `tls_party.py` through the relay at `where`; return them by role."""
+def parties_at(
+    processes: Processes, where: str, trial: Path, what: str, until: str | None = "running", freeze: float = 60
+) -> dict:
+    """Start three processes that do `what` of `tls_party.py` through the relay at `where`; return them by role.
+
+    freeze: The seconds of silence after which a party counts as lost, many unless a test is about silence.
+    """
     script = [sys.executable, str(HERE / "tls_party.py")]
-    words = {role: [role, f"relay={where}", str(trial), what] for role in ROLES}
+    words = {role: [role, f"relay={where}", str(trial), what, "tls", str(freeze)] for role in ROLES}
     started = {role: processes.start(role, [*script, *words[role]]) for role in ROLES}
     for party in started.values():
         if until:

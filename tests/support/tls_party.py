@@ -1,6 +1,7 @@
-"""One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, by default over tls.
+"""One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT [FREEZE]]`, over tls.
 
-ADDRESS is tcp://HOST:PORT, or relay=HOST:PORT for a session through a relay. WHAT selects what the parties do after
+ADDRESS is tcp://HOST:PORT, or relay=HOST:PORT for a session through a relay. FREEZE is session.freeze_timeout, by
+default 3. WHAT selects what the parties do after
 they have connected.
 
     loop                  the owners exchange tensors until they are killed
@@ -84,7 +85,7 @@ def say_when_connected(link) -> None:
     print("connected", file=sys.stderr, flush=True)
 
 
-def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> None:
+def main(role: str, address: str, folder: str, what: str, transport: str = "tls", freeze: str = "3") -> None:
     def refuse(*_, **__):
         raise AssertionError("something was unpickled")
 
@@ -92,8 +93,8 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
     if what == "big":
         wire.WINDOW_BYTES = tcp.WINDOW_BYTES = 1 << 20
     relay = address.removeprefix("relay=") if address.startswith("relay=") else None
-    parts = Transport(transport, folder, freeze_timeout=3.0, relay=relay)
-    link = parts.connect(role, None if relay else address, 240.0)
+    way = Transport(transport, folder, freeze_timeout=float(freeze), relay=relay)
+    link = way.connect(role, None if relay else address, 240.0)
     try:
         with link.interrupting():
             if what == "load" and role == "model_owner":

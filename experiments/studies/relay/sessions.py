@@ -1,7 +1,8 @@
 """One appraisal between three processes over TLS, directly or through a relay, and what it cost.
 
-The parties are the app's own, started as organisations start them, and the relay is the command's. Seconds are those of
-sharing and computing, as the model owner's record states them; the start of the processes is in `wall` alone.
+The parties are three processes that hold one session after the other, each as `session=join` does, and the relay is the
+command's. Seconds are those of sharing and computing, as the model owner's record states them; `wall` has the meeting,
+the training and the approval too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.parties import launch_parties
 from experiments.harness.records import Row
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal import DisclosureControls, Join, appraise
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.mpc.backends.cost_model import LAN, NetworkLink
 from mpc_appraisal.mpc.net.certificates import make_trial
 from mpc_appraisal.mpc.net.relay.greeting import DIAL, MET, WAIT, Greeting
-from mpc_appraisal.reporting.record import read
 
 APP = [sys.executable, "-m", "mpc_appraisal.cli.app"]
-UNGUARDED = ("party.approval=yes", "party.ledger=none", "party.salt=none", "party.preflight=no")
-SECONDS = 300
+TIMEOUT = 120.0
 CONNECTIONS = 14  # three links have two connections with two ends each, and each of two seats may have one to spare
 
 
@@ -60,25 +62,26 @@ class Load:
         return f"{self.rows:,} rows, {self.features} features, {self.classes} classes"
 
 
-def write_inputs(folder: Path, load: Load) -> dict[str, list[str]]:
-    """Write each owner's files of random rows and the parties' certificates, and return the words of each party."""
+def rows_of(load: Load, role: str) -> dict[str, Any]:
+    """Return one owner's random rows, whose labels follow a linear rule, as arguments of `appraise`."""
     rule = np.random.default_rng(0).normal(size=(load.features, load.classes))
-    paths = {}
-    for seed, (name, rows) in enumerate((("train", 600), ("test", 200), ("data", load.rows)), start=1):
+
+    def drawn(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         x = np.random.default_rng(seed).normal(size=(rows, load.features)) / load.features**0.5
         y = (x @ rule).argmax(1)
         y[: load.classes] = np.arange(load.classes)
-        paths[name] = folder / f"{name}.npz"
-        np.savez(paths[name], x=x, y=y)
-    make_trial(folder / "certificates")
-    own = {MODEL_OWNER: ["train", "test"], DATA_OWNER: ["data"], DEALER: []}
-    return {role: [f"party.{name}={paths[name]}" for name in names] for role, names in own.items()}
+        return x, y
+
+    if role == MODEL_OWNER:
+        return {"train": drawn(600, 1), "test": drawn(200, 2)}
+    return {"data": {"seller": drawn(load.rows, 3)}} if role == DATA_OWNER else {}
 
 
 @contextmanager
 def relay_of(way: Way, folder: Path):
     """Run a relay, and yield its address and a function that ends it and returns the bytes that it has forwarded."""
     where, words = f"127.0.0.1:{free_port()}", [f"delay_ms={way.delay_ms}", f"mbit={way.mbit or 'none'}"]
+    folder.mkdir(parents=True)
     with open(folder / "relay.txt", "w+") as said, open(folder / "relay.log", "w") as log:
         started = subprocess.Popen([*APP, "relay", f"listen={where}", *words], stdout=said, stderr=log)
 
@@ -105,39 +108,54 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def run_once(way: Way, load: Load, turn: int, folder: Path) -> Row:
-    """Run one appraisal by influence, and return its row. RuntimeError has the words of a party that failed."""
-    folder.mkdir(parents=True)
-    own = write_inputs(folder, load)
+def party(
+    role: str, address: str, emit: Any, folder: Path, *, load: Load, places: list, certificates: str
+) -> list[Row]:
+    """Be one party of all sessions, one after the other, and return the model owner's rows.
+
+    places: For each session, the settings of `Join` by which it is met.
+    """
+    own, found = rows_of(load, role), []
+    for place in places:
+        session = Join(role, tls=certificates, join_timeout=TIMEOUT, **place)
+        began = time.perf_counter()
+        for record in appraise(**own, session=session, controls=DisclosureControls(approval="yes")):
+            found.append({
+                "seconds": record.seconds["share"] + record.seconds["private"], "wall": time.perf_counter() - began,
+                "bytes": sum(record.bytes_sent.values()), "rounds": record.rounds, "value": record.value,
+                "foretold": record.estimate,
+            })  # fmt: skip
+    return found if role == MODEL_OWNER else []
+
+
+def run_sessions(ways: Sequence[Way], load: Load, turns: int, folder: Path) -> list[Row]:
+    """Run one appraisal by influence each way and turn, and return their rows.
+
+    The ways take turns. A first session, which has the imports to do, is not counted.
+    """
+    make_trial(folder / "certificates")
     with ExitStack() as stack:
-        place, end = f"session.rendezvous=tcp://127.0.0.1:{free_port()}", None
-        if way.relay:
-            where, end = stack.enter_context(relay_of(way, folder))
-            place = f"session.relay={where}"
-        common = ["session=join", place, f"session.tls={folder / 'certificates'}", "appraisal=influence", *UNGUARDED]
-        began, parties = time.perf_counter(), {}
-        for role in ROLES:
-            words = [*common, *own[role], "model.l2=1e-2", f"session.role={role}", f"hydra.run.dir={folder / role}"]
-            log = stack.enter_context(open(folder / f"{role}.log", "w"))
-            parties[role] = subprocess.Popen([*APP, *words], stdout=log, stderr=log)
-        try:
-            codes = {role: party.wait(SECONDS) for role, party in parties.items()}
-        finally:
-            for party in parties.values():
-                if party.poll() is None:
-                    party.kill()
-        wall = time.perf_counter() - began
-        if any(codes.values()):
-            raise RuntimeError("\n".join((folder / f"{role}.log").read_text()[-500:] for role in ROLES))
-        forwarded = end() if end else None
-    (record,) = read(folder / MODEL_OWNER / "records.jsonl")
-    seconds = record.seconds["share"] + record.seconds["private"]
-    return {
-        "part": "sessions", "turn": turn, "load": load.words, "way": way.name, "delay_ms": way.delay_ms,
-        "mbit": way.mbit, "seconds": seconds, "wall": wall, "bytes": sum(record.bytes_sent.values()),
-        "forwarded": forwarded, "rounds": record.rounds, "value": record.value,
-        "estimated": None if way.network is None else estimated(record.estimate, way.network),
-    }  # fmt: skip
+        relays = {way: stack.enter_context(relay_of(way, folder / way.name)) for way in ways if way.relay}
+        order = [(turn, way) for turn in range(turns) for way in ways[:: (-1) ** turn]]
+        places = [
+            {"relay": f"{relays[way][0]}/turn-{turn}"}
+            if way.relay
+            else {"rendezvous": f"tcp://127.0.0.1:{free_port()}"}
+            for turn, way in order
+        ]
+        places = [{"rendezvous": f"tcp://127.0.0.1:{free_port()}"}, *places]
+        common = {"load": load, "places": places, "certificates": str(folder / "certificates")}
+        done = launch_parties(party, **common)[MODEL_OWNER]
+        forwarded = {way: end() / turns for way, (_, end) in relays.items()}
+    rows = []
+    for (turn, way), row in zip(order, done[1:], strict=True):
+        foretold = row.pop("foretold")
+        rows.append(
+            {"part": "sessions", "turn": turn, "load": load.words, "way": way.name, "delay_ms": way.delay_ms}
+            | {"mbit": way.mbit, "forwarded": forwarded.get(way), **row}
+            | {"estimated": None if way.network is None else estimated(foretold, way.network)}
+        )
+    return rows
 
 
 def estimated(foretold: dict[str, Any], network: NetworkLink) -> float:

@@ -18,7 +18,7 @@ from experiments.harness import page
 from experiments.harness.page import Page, run_facts
 from experiments.harness.records import ABOUT, Row, read_rows, select, write_rows
 from experiments.harness.run import Run, Study
-from experiments.studies.relay.sessions import Load, Way, greeting_bytes, run_once
+from experiments.studies.relay.sessions import Load, Way, greeting_bytes, run_sessions
 
 DIRECT, RELAY = "directly", "through a relay"
 WAYS = (
@@ -47,11 +47,9 @@ class RelayStudy(Study):
         rows: list[Row] = []
         turns = run.size.seeds
         for load in SMALL if run.args.small else FULL:
-            for turn in range(turns):
-                for way in WAYS[:: (-1) ** turn]:
-                    with tempfile.TemporaryDirectory() as folder:
-                        rows.append(run_once(way, load, turn, Path(folder) / "session"))
-                print(f"relay: {load.words}, turn {turn + 1} of {turns} done", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                rows += run_sessions(WAYS, load, turns, Path(folder))
+            print(f"relay: {load.words}, {turns} turns done", file=sys.stderr, flush=True)
         about = {"part": "about", "size": run.size.name, "greeting_bytes": greeting_bytes()}
         write_rows(run.out / "relay.jsonl", [about | run.about(data=False), *rows])
 

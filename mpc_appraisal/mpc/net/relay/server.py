@@ -193,6 +193,8 @@ class Relay:
         now = asyncio.get_running_loop().time()
         for token, session in list(self._sessions.items()):
             for connection in list(session.connections):
+                if connection.transport.is_closing():
+                    continue
                 if connection.flow is None and now - connection.came > self.limits.wait_s:
                     seat, limit = connection.greeting.seat, f"{self.limits.wait_s:g}"
                     what = "nobody came to the seat" if connection.greeting.verb == LISTEN else "nobody took the seat"
