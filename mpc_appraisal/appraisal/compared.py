@@ -303,25 +303,22 @@ def statistics_findings(
     order = match.order
     if listed and names.columns and set(listed) == set(names.columns):
         order = tuple(listed.index(column) for column in names.columns)
-    if len(listing.statistics.mean) != train.features:
+    if listing.features != train.features:
         return []
     order = tuple(range(train.features)) if order is None else order
-    mine, theirs = statistics(train), listing.statistics
-    off = far(
-        np.array(mine.mean),
-        np.array(mine.deviation),
-        np.array(theirs.mean)[list(order)],
-        np.array(theirs.deviation)[list(order)],
-    )
+    mine, theirs = statistics(train), [listing.statistics.of_column(place) for place in order]
+    both = [k for k, moments in enumerate(theirs) if moments is not None]
+    stated = np.array([theirs[k] for k in both])
+    off = far(np.array(mine.mean)[both], np.array(mine.deviation)[both], stated[:, 0], stated[:, 1])
     if not off:
         return []
-    places = [order[k] for k in off]
+    places = [order[both[k]] for k in off]
     shown_columns = ", ".join(
         quoted(listed[place]) if listed else f"number {place + 1}" for place in places[:MOST_SHOWN]
     )
     more = f" and {len(off) - MOST_SHOWN} more" if len(off) > MOST_SHOWN else ""
     text = (
-        f"The listing's statistics are far from the model owner's training rows in {len(off)} of {train.features} "
+        f"The listing's statistics are far from the model owner's training rows in {len(off)} of {len(both)} "
         f"columns: {shown_columns}{more}; are order, units and preparation the same?"
     )
     return [Finding(STATISTICS, name, text, True, public=False)]

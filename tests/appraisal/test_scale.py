@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from mpc_appraisal.appraisal.names import Match, Names
 from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.common.errors import DisagreementError
-from mpc_appraisal.data import Digits
+from mpc_appraisal.data import Digits, read_dataset
 from mpc_appraisal.governance.approval.decide import Request
-from mpc_appraisal.governance.catalogue import read_listing
+from mpc_appraisal.governance.catalogue import read_listing, statistics
 from mpc_appraisal.release import NoisedRelease
 from mpc_appraisal.reporting.record import read
 
@@ -166,6 +167,19 @@ def test_transposed_images_are_seen_in_a_listings_statistics(digits, tmp_path):
         found = statistics_findings(name, listing, train, by_position, Names())
         assert [one.warning and not one.public for one in found] == [True] * warned, (name, found)
     assert "of 64 columns: number " in found[0].text
+
+
+def test_columns_without_listed_statistics_are_not_compared(digits, tmp_path):
+    train, offered = digits
+    x, y = offered.x.numpy().copy(), offered.y.numpy()
+    x[:, 20] += 100
+    listing, rows = listed(tmp_path, "shifted", x, y), read_dataset(tmp_path / "shifted.npz")
+    for columns, warned in (((20,), "1 of 1 columns: number 21;"), ((2, 20, 30), "1 of 3 columns: number 21;")):
+        some = replace(listing, statistics=statistics(rows, columns))
+        [found] = statistics_findings("shifted", some, train, Match(None, None, (), ()), Names())
+        assert warned in found.text
+    some = replace(listing, statistics=statistics(rows, (2, 30)))
+    assert statistics_findings("shifted", some, train, Match(None, None, (), ()), Names()) == []
 
 
 def test_a_column_in_other_units_is_seen_also_where_it_is_centred():

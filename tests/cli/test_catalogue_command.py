@@ -122,6 +122,25 @@ def test_a_resolution_is_published_on_demand_and_checked(tmp_path, capsys):
         check_listing(listing, read_dataset(write_npz(tmp_path / "other.npz", x, y)), salt)
 
 
+def test_statistics_of_the_columns_that_the_owner_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x, y = problem(60)
+    write_csv(tmp_path / "seller.csv", x, y)
+    given = ["data=seller.csv", "label=label", "columns=file"]
+    catalogue_command(["publish", *given, "name=all", "statistics=yes"])
+    names = [name for name, _ in read_listing("catalogue/all.json").columns]
+    catalogue_command(["publish", *given, "name=some", f"statistics={names[2]}, {names[0]}"])
+    whole, some = (read_listing(f"catalogue/{name}.json").statistics for name in ("all", "some"))
+    assert some.columns == (0, 2) and some.mean == (whole.mean[0], whole.mean[2])
+    assert "each shown feature's mean" in capsys.readouterr().out
+    for text in (f"{names[0]},other", f"{names[0]},{names[0]}", "", "Yes"):
+        with pytest.raises(InputError, match="statistics: got .*; expected yes or no, or names that columns="):
+            catalogue_command(["publish", *given, "name=bad", f"statistics={text}"])
+    with pytest.raises(InputError, match="statistics: got .*; expected yes or no, or names that columns="):
+        catalogue_command(["publish", *given[:2], "name=bad", f"statistics={names[0]}"])
+    assert sorted(os.listdir("catalogue")) == ["all.json", "some.json"]
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [("yes", "resolution: got yes; expected no: the numbers are no multiples of 1 / S"), ("maybe", "^resolution: got")],

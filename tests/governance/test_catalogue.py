@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,6 +244,30 @@ def test_an_old_listing_is_read_and_keeps_its_digest(tmp_path):
     assert old.text() == OLD and (old.creator, old.date, old.version) == (None, None, None)
     assert old.file_digest == "b25c71bcd8eaa60a0b751b7e618219106eedcc48dc591d014c6628edf19717d9"
     check_listing(old, small(), SALT)
+
+
+@pytest.mark.parametrize("columns", [(0,), (1,), (0, 2), (0, 1, 2)])
+def test_statistics_of_some_columns_alone(tmp_path, columns):
+    whole, part = statistics(small()), statistics(small(), columns)
+    assert part.mean == tuple(whole.mean[k] for k in columns) and part.rows_by_class == whole.rows_by_class
+    assert [part.of_column(k) for k in range(3)] == [whole.of_column(k) if k in columns else None for k in range(3)]
+    assert whole.of_column(1) == (-0.0833, 1.45) and "each shown feature's mean" in part.reveals
+    listing = listed(small(), statistics=part)
+    assert listing.content()["statistics"]["columns"] == list(columns)
+    assert "columns" not in listed(small(), statistics=whole).content()["statistics"]
+    write_listing(tmp_path / "a.json", listing)
+    assert read_listing(tmp_path / "a.json") == listing
+    check_listing(listing, small(), SALT)
+    wrong = replace(part, mean=(9.0, *part.mean[1:]))
+    with pytest.raises(InputError, match=r"listing a: statistics\.mean\.0: got .*; expected 9\.0, as the listing says"):
+        check_listing(listed(small(), statistics=wrong), small(), SALT)
+
+
+@pytest.mark.parametrize("columns", [(0, 0), (1, 0), (0, 3), (-1, 0), (0, True), ()])
+def test_places_of_columns_that_make_no_sense(columns):
+    moments = tuple(float(k) for k in range(len(columns)))
+    with pytest.raises(InputError, match=r"listing: statistics\.(columns|mean)"):
+        listed(small(), statistics=Statistics((1, 1, 1), moments, moments, "words", columns))
 
 
 def put(content: dict, field: str, value) -> None:

@@ -140,6 +140,12 @@ def test_nothing_is_stated_that_the_owner_has_not_published():
     assert "description" not in croissant(silent)["recordSet"][0]
 
 
+def test_statistics_of_some_columns_are_written_for_these_alone():
+    some = replace(complete(), statistics=Statistics((1, 2, 1), (-0.0625,), (1.25,), "Of one column.", (1,)))
+    fields = croissant(some)["recordSet"][0]["field"]
+    assert [[each["value"] for each in field.get("annotation", ())] for field in fields] == [[], [-0.0625, 1.25], []]
+
+
 def test_a_licence_without_an_address_is_a_work_with_a_name():
     stated = {"MIT": "https://spdx.org/licenses/MIT.html", "https://example.org/l?a=1": "https://example.org/l?a=1"}
     stated["ask us"] = {"@type": "CreativeWork", "name": "ask us"}

@@ -17,7 +17,7 @@ from browser import CHROMIUM, REASON, dom, measured
 from linked_data import HOSTILE, bare, complete, hostile
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.catalogue import Samples, Terms, write_listing
+from mpc_appraisal.governance.catalogue import Samples, Statistics, Terms, write_listing
 from mpc_appraisal.governance.catalogue.imported import Imported
 from mpc_appraisal.governance.site import Publisher, croissant, dcat, write_site
 
@@ -182,6 +182,9 @@ def test_statistics_and_samples_are_shown_with_what_they_reveal_and_only_if_publ
     page = Elements(shown).said
     assert all(word in page for word in ("standard deviation", "-0.0625", "1.25", "Not differentially private."))
     assert all(word in page for word in ("0.125", "3.5", "These are real rows.", "007"))
+    some = replace(complete(), statistics=Statistics((1, 2, 1), (-0.0625,), (1.25,), "Of one column.", (1,)))
+    page = Elements(written(tmp_path / "c", [some])["listings/complete.html"]).said
+    assert re.search(r"a/b, cbinary––\s*Größereal-0.06251.25\s", page) and "Of one column." in page
     silent = replace(complete(), statistics=None, class_names=None)
     page = Elements(written(tmp_path / "b", [silent])["listings/complete.html"]).said
     assert not any(word in page for word in ("deviation", "-0.0625", "private", "Samples", "Classes"))

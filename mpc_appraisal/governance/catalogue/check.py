@@ -73,7 +73,7 @@ def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) 
         found = resolution_of([data])
         must("data.resolution", found and found.as_dict(), listing.resolution.as_dict())
     if listing.statistics:
-        found, said = statistics(data), listing.statistics
+        found, said = statistics(data, listing.statistics.columns), listing.statistics
         must("statistics.rows_by_class", list(found.rows_by_class), list(said.rows_by_class))
         for field in ("mean", "deviation"):
             for k, (value, stated) in enumerate(zip(getattr(found, field), getattr(said, field), strict=True)):

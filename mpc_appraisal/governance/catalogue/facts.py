@@ -46,10 +46,11 @@ def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
     return tuple(np.where(binary, TYPES[0], np.where(integer, TYPES[1], TYPES[2])).tolist())
 
 
-def statistics(data: Dataset | StoredDataset) -> Statistics:
+def statistics(data: Dataset | StoredDataset, columns: tuple[int, ...] | None = None) -> Statistics:
     """Return the number of rows of each class, and the mean and the deviation of each feature, rounded to three digits.
 
-    A target that is a number counts as one class. Nothing is said of its values.
+    A target that is a number counts as one class. Nothing is said of its values. columns: the places of the features
+    to show, from 0 and rising; None for all.
 
     Raises InputError for more than MOST_STATED_CLASSES classes.
     """
@@ -62,7 +63,12 @@ def statistics(data: Dataset | StoredDataset) -> Statistics:
     mean, deviation = _moments(data, None)
     rounded = (tuple(float(f"{value:.2e}") for value in values) for values in (mean, deviation))
     reveals = REVEALS_OF_NUMBER if data.numeric else REVEALS_STATISTICS
-    return Statistics(tuple(counts.tolist()), *rounded, reveals)
+    if columns is not None:
+        reveals = reveals.replace("each feature's", "each shown feature's").replace(
+            "Each feature's", "Each shown feature's"
+        )
+        rounded = (tuple(values[place] for place in columns) for values in rounded)
+    return Statistics(tuple(counts.tolist()), *rounded, reveals, columns)
 
 
 def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,25 @@ class Statistics:
 
     Attributes:
         rows_by_class: the number of rows of each class, (classes,).
-        mean, deviation: the mean and the population standard deviation of each feature, (features,).
+        mean, deviation: the mean and the population standard deviation of each feature, (features,), or of the features
+            of `columns` alone.
         reveals: in words, what the numbers reveal about the data.
+        columns: the places of the features that the owner chose to show, from 0 and rising; None for all.
     """
 
     rows_by_class: tuple[int, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     reveals: str
+    columns: tuple[int, ...] | None = None
+
+    def of_column(self, place: int) -> tuple[float, float] | None:
+        """Return the mean and the deviation of the feature at a place from 0; None where they are not shown."""
+        if self.columns is None:
+            return self.mean[place], self.deviation[place]
+        at = bisect_left(self.columns, place)
+        shown = at < len(self.columns) and self.columns[at] == place
+        return (self.mean[at], self.deviation[at]) if shown else None
 
 
 @dataclass(frozen=True)
@@ -174,8 +186,14 @@ class Listing:
             s = self.statistics
             self._fits("statistics.rows_by_class", len(s.rows_by_class), self.classes, "numbers, one a class")
             self._fits("statistics.rows_by_class", sum(s.rows_by_class), self.rows, "rows in all")
-            self._fits("statistics.mean", len(s.mean), self.features, "numbers, one a feature")
-            self._fits("statistics.deviation", len(s.deviation), self.features, "numbers, one a feature")
+            stated = self.features if s.columns is None else len(s.columns)
+            self._fits("statistics.mean", len(s.mean), stated, "numbers, one a feature")
+            self._fits("statistics.deviation", len(s.deviation), stated, "numbers, one a feature")
+            if s.columns is not None and not (
+                s.columns[-1] < self.features and all(a < b for a, b in zip(s.columns, s.columns[1:], strict=False))
+            ):
+                expected = f"places of features, rising, below {self.features}"
+                raise InputError(f"{self.where}: statistics.columns", shown(list(s.columns)), expected)
 
     def _check_target(self) -> None:
         target = self.target
@@ -228,7 +246,8 @@ class Listing:
         publication = {key: value for key, value in publication.items() if value is not None}
         content |= {"publication": publication} if publication else {}
         content |= {"samples": asdict(self.samples)} if self.samples else {}
-        content |= {"statistics": asdict(self.statistics)} if self.statistics else {}
+        if self.statistics:
+            content["statistics"] = {key: v for key, v in asdict(self.statistics).items() if v is not None}
         return json.loads(json.dumps(content))  # tuples become lists, as they are read again
 
     @staticmethod

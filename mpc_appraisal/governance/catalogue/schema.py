@@ -58,6 +58,7 @@ SAMPLES = record(
     reveals=text(2000, 1),
 )
 STATISTICS = record(
+    {"columns": many(whole(0, MOST_FEATURES - 1), most=MOST_FEATURES)},
     rows_by_class=many(whole(0), most=10_000),
     mean=many(number(), most=MOST_FEATURES),
     deviation=many(number(0), most=MOST_FEATURES),

@@ -106,10 +106,11 @@ def _rows(listing: Listing, file: str) -> dict[str, Any]:
     if (listing.columns or said) and listing.features <= MOST_FIELDS:
         for k, (name, kind) in enumerate(columns_of(listing)):
             field = _field(file, f"rows/{k}", name, KINDS[kind])
-            if said:
+            shown = said.of_column(k) if said else None
+            if shown:
                 field["annotation"] = [
-                    _value(f"rows/{k}/mean", "mean", said.mean[k], MEAN),
-                    _value(f"rows/{k}/deviation", "standard deviation", said.deviation[k], DEVIATION),
+                    _value(f"rows/{k}/mean", "mean", shown[0], MEAN),
+                    _value(f"rows/{k}/deviation", "standard deviation", shown[1], DEVIATION),
                 ]
             fields.append(field)
     target = listing.target.name if listing.target else "label"

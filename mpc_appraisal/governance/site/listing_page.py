@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from mpc_appraisal.common.text import is_web_address, printable
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
-from mpc_appraisal.governance.catalogue.listing import Listing
+from mpc_appraisal.governance.catalogue.listing import Listing, Statistics
 from mpc_appraisal.governance.site.offer import offer_words
 from mpc_appraisal.governance.site.words import COMMITTED, columns_of, licence_address, price_of
-from mpc_appraisal.reporting.table import Table
+from mpc_appraisal.reporting.table import DASH, Table
 
 MOST_COLUMNS = 200  # columns that a page shows; all are in the listing's file
 MOST_CLASSES = 200
@@ -152,11 +152,16 @@ def _columns(listing: Listing) -> Table:
     header = ("column", *(("type",) if typed else ()), *(("mean", "standard deviation") if said else ()))
     align = "l" + "l" * typed + "rr" * bool(said)
     rows = [
-        (safe(name), *((kind,) if typed else ()), *((f"{said.mean[k]:g}", f"{said.deviation[k]:g}") if said else ()))
+        (safe(name), *((kind,) if typed else ()), *(_moments(said, k) if said else ()))
         for k, (name, kind) in enumerate(columns[:MOST_COLUMNS])
     ]
     notes = (said.reveals,) if said else ()
     return Table("Columns", header, align, rows, (*_cut(len(columns), MOST_COLUMNS, "columns"), *map(safe, notes)))
+
+
+def _moments(said: Statistics, place: int) -> tuple[str, str]:
+    mean, deviation = said.of_column(place) or (None, None)
+    return (DASH, DASH) if mean is None else (f"{mean:g}", f"{deviation:g}")
 
 
 def _classes(listing: Listing) -> Table:

@@ -55,7 +55,8 @@ publish: write a listing of a data file.
          terms=TEXT, minimum_rows=N, price=N, currency=EUR, licence=TEXT,
          purposes=A,B,... and contact=TEXT state the terms. A licence is the
          name of one, as CC-BY-4.0 of SPDX, or its address, https://...
-         statistics=yes publishes rows by class, means and deviations.
+         statistics=yes publishes rows by class, and means and deviations of
+         all columns; statistics=A,B,... of these columns alone.
          samples=synthetic:N publishes invented rows, and samples=real:N real
          rows, which all can see, for N up to {MOST_SAMPLES}. By default none of
          these is published; each says what it reveals
@@ -77,7 +78,7 @@ site:    write pages of all listings into DIR, with a search, for any web server
          with the terms as ODRL offers, for search engines and data portals.
          publisher=NAME is who publishes the catalogue, and url=https://.../ the
          address that DIR will have. Column statistics are shown only where
-         statistics=yes published them. Status 1 says that a file is bad
+         statistics= published them. Status 1 says that a file is bad
 check:   are these the data that the listing commits to? The buyer asks it once
          data and salt are delivered, and the owner may ask it before.
          secret=FILE is the salt (default: FILE.NAME.salt beside the data).

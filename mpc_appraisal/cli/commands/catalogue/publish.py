@@ -24,7 +24,7 @@ from mpc_appraisal.data.resolution import SCALES
 from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.catalogue.commitment import salt_beside
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
-from mpc_appraisal.governance.catalogue.listing import NumericTarget, Terms
+from mpc_appraisal.governance.catalogue.listing import NumericTarget, Statistics, Terms
 from mpc_appraisal.governance.catalogue.schema import TYPES
 from mpc_appraisal.governance.catalogue.store import publish
 
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
         "target": target,
         "terms": _terms(stated),
         "samples": _samples(stated.get("samples", "none"), data),
-        "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,
+        "statistics": _statistics(stated.get("statistics", "no"), data, columns),
     }
     given |= {key: stated[key] for key in PUBLICATION if key in stated}
     given |= {key: stated.get(key, "") for key in ("title", "description", "encoding")}
@@ -136,6 +136,17 @@ def _terms(stated: dict[str, str]) -> Terms:
         purposes=_names(stated.get("purposes", "")),
         contact=stated.get("contact"),
     )
+
+
+def _statistics(text: str, data: Any, columns: tuple[str, ...]) -> Statistics | None:
+    """Return the statistics that the words yes or no, or names of published columns, ask for; None for none."""
+    if text in ("yes", "no"):
+        return statistics(data) if text == "yes" else None
+    names = _names(text)
+    for name in names or ("nothing",):
+        if name not in columns or names.count(name) != 1:
+            raise InputError("statistics", shown(name), "yes or no, or names that columns= publishes, each once")
+    return statistics(data, tuple(sorted(columns.index(name) for name in names)))
 
 
 def _samples(text: str, data: Any) -> Any:
