@@ -25,6 +25,7 @@ ABOUT: dict[str, tuple[str, str]] = {
     "certificates": ("make trial certificates for TLS, a folder for each role", "certificates trial --days 30"),
     "completion": ("print the completion of commands and keys for a shell", "completion bash"),
     "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
+    "desk": ("serve pages on this machine to decide on requests", "desk requests=requests runs=out"),
     "example": ("write files and certificates for a first try", "example try"),
     "market": ("buy rows in the encrypted marketplace, between organisations", "market example try"),
     "method": (

@@ -108,8 +108,11 @@ class RequestQueue:
             write_whole(self.folder / f"{request.id}.json", content, OWNER_ONLY)
         return self.folder / f"{request.id}.md"
 
-    def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
+    def say(self, id: str, yes: bool, reason: str = "", read: tuple[str, str] | None = None) -> PendingRequest:
         """Say yes or no to the request `id`, and return the request as it was read.
+
+        read: the digest and the counterparty of the request that the owner has read, where another one may lie here
+            by now; None for whatever lies here.
 
         Raises InputError for a request that is not here, that was changed on the disk in content or in text, or that
         has a decision already, even a used one: one yes starts one appraisal, and another yes has to be asked for.
@@ -119,6 +122,8 @@ class RequestQueue:
             self.read(id)  # This raises the error. Taking the lock would make a folder or a file.
         with self._locked():
             pending = self.read(id)
+            if read is not None and read != (pending.request.digest, pending.counterparty):
+                raise InputError(f"request {id}", "another request or counterparty", "the one that was read before")
             if self._bytes(f"{id}.md") != pending.request.text().encode("utf-8"):
                 raise InputError(f"{id}.md", "another text", "the text of the request (changed on the disk?)")
             ending = "yes" if yes else "no"

@@ -34,10 +34,10 @@ def run(arguments: Sequence[str], console: Any) -> None:
     if imported.is_file() and not (folder / f"{names[0]}.json").exists():
         return _show_imported(read_imported(imported), console)
     listing = read_listing(folder / f"{names[0]}.json")
-    rows = [(key, printable(text, newlines=True) or DASH) for key, text in _facts(listing).items()]
+    rows = [(key, printable(text, newlines=True) or DASH) for key, text in facts_of(listing).items()]
     print_table(Table(listing.name, ("field", "value"), "ll", rows), console)
     if listing.samples:
-        print_table(_samples(listing), console)
+        print_table(samples_of(listing), console)
 
 
 def _show_imported(one: Imported, console: Any) -> None:
@@ -57,7 +57,7 @@ def _show_imported(one: Imported, console: Any) -> None:
     print_table(Table(one.name, ("field", "value"), "ll", rows), console)
 
 
-def _facts(listing: Listing) -> dict[str, str]:
+def facts_of(listing: Listing) -> dict[str, str]:
     """Return every field of the listing as a text."""
     terms = listing.terms
     types = ", ".join(f"{count} {kind}" for kind, count in listing.types.items() if count)
@@ -91,7 +91,7 @@ def _facts(listing: Listing) -> dict[str, str]:
     return pairs
 
 
-def _samples(listing: Listing) -> Table:
+def samples_of(listing: Listing) -> Table:
     """Return a table of the sample rows, with as many features as a terminal has room for."""
     features = min(listing.features, SHOWN_FEATURES)
     names = [shown(name, 20) for name, _ in listing.columns[:features]] or [f"x{k}" for k in range(features)]

@@ -1,0 +1,179 @@
+"""What a waiting request would cost in the data owner's ledgers, and how often it could still be asked.
+
+In go a request, its counterparty and the ledgers of a folder; out comes one `Preview` for each ledger that would be
+charged. An appraisal is charged one question for each method and candidate, and a count of shared items one plain value
+for each candidate. A request does not name its ledger: a candidate belongs to the ledger of its name, or to the one
+beside whose data file the salt of its listing lies (FILE.NAME.salt). Where neither is found, all ledgers are previewed.
+
+The noise of a question is taken from the request, which states it to four digits; hence epsilon is right to about as
+many. A question that is answered already will cost nothing, which the request does not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from mpc_appraisal.cli.desk.places import LEDGER
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.overlap_words import METHOD as OVERLAP
+from mpc_appraisal.governance.approval.request import Request
+from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
+from mpc_appraisal.governance.budget.ledger import TOGETHER
+from mpc_appraisal.governance.budget.limits import Policy, Question
+from mpc_appraisal.governance.budget.state import Account, State, check_allowed, verify
+from mpc_appraisal.release.dp.release import ACCOUNTED_BITS
+
+MOST = 1000  # repetitions that are counted; beyond it the page says "or more"
+SALT = ".salt"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What one request would cost in one ledger.
+
+    Attributes:
+        ledger: the name of the ledger's file.
+        data: the name of the data set that the ledger is of.
+        candidates: the candidates that are charged to it.
+        sure: whether the ledger is known to be theirs.
+        values: the number of values that are charged.
+        noised: whether they are noised.
+        spent, after: what the counterparty has spent, and would have spent after the request: epsilon, or plain values.
+        limit: the limit of the policy in force on the same.
+        delta: the delta of the policy.
+        times: how many requests like this one the budget still allows, at most MOST.
+        refusal: why the ledger would refuse the request; empty if it would not.
+    """
+
+    ledger: str
+    data: str
+    candidates: tuple[str, ...]
+    sure: bool
+    values: int
+    noised: bool
+    spent: float
+    after: float
+    limit: float
+    delta: float
+    times: int
+    refusal: str
+
+
+def previews(request: Request, counterparty: str, files: Iterable[Path]) -> tuple[list[Preview], list[str]]:
+    """Return what the request would cost in each ledger, and a sentence on each ledger that is not whole."""
+    states, bad = states_of(files)
+    return [
+        _preview(request, counterparty, file, state, candidates, sure)
+        for file, state, candidates, sure in _charged(request, states)
+    ], bad
+
+
+def states_of(files: Iterable[Path]) -> tuple[dict[Path, State], list[str]]:
+    """Return what the whole ledgers say, and a sentence on each that is not whole."""
+    states: dict[Path, State] = {}
+    bad: list[str] = []
+    for file in files:
+        try:
+            states[file] = verify(file)
+        except InputError as error:
+            bad.append(f"{file.name}: {error}")
+    return states, bad
+
+
+def _charged(request: Request, states: dict[Path, State]) -> list[tuple[Path, State, list[str], bool]]:
+    """Return the ledgers that the candidates belong to, or all ledgers for candidates that belong to none."""
+    charged: dict[Path, list[str]] = {}
+    unknown = []
+    for candidate in request.content["candidates"]:
+        names = {candidate["name"], (candidate["listing"] or candidate)["name"]}
+        own = [file for file, state in states.items() if _is_of(file, state, names)]
+        if len(own) != 1:
+            unknown.append(candidate["name"])
+        else:
+            charged.setdefault(own[0], []).append(candidate["name"])
+    found = [(file, states[file], names, True) for file, names in charged.items()]
+    return found + [(file, state, unknown, False) for file, state in states.items() if unknown]
+
+
+def _is_of(file: Path, state: State, names: set[str]) -> bool:
+    data = file.name.removesuffix(LEDGER)
+    salted = any(file.with_name(f"{data}.{name}{SALT}").is_file() for name in names if "/" not in name)
+    return salted or bool(names & set(state.data.split(TOGETHER)))
+
+
+def _preview(
+    request: Request, counterparty: str, file: Path, state: State, candidates: Sequence[str], sure: bool
+) -> Preview:
+    account = state.account(counterparty, request.content.get("keys", {}).get("model_owner"))
+    asked = _questions(request, counterparty, candidates)
+    policy, noised = state.policy, any(not question.mechanism.plain for question in asked)
+    before = tuple(charge.question.mechanism for charge in account.charges.values())
+    kept = tuple(m for m in before if m.plain != noised)
+    more = tuple(question.mechanism for question in asked if question.mechanism.plain != noised)
+    spend = (lambda mechanisms: _epsilon(mechanisms, policy.delta)) if noised else len
+    limit = policy.epsilon if noised else policy.plain_values
+    return Preview(
+        ledger=file.name,
+        data=state.data,
+        candidates=tuple(candidates),
+        sure=sure,
+        values=len(asked),
+        noised=noised,
+        spent=spend(kept),
+        after=spend(kept + more),
+        limit=limit,
+        delta=policy.delta,
+        times=_times(kept, more, policy.delta, limit) if noised else (limit - len(kept)) // len(more),
+        refusal=_refusal(policy, account, asked),
+    )
+
+
+def _questions(request: Request, counterparty: str, candidates: Sequence[str]) -> list[Question]:
+    """Return the questions that these candidates are charged with. Their subjects stand for none that was asked."""
+    asked, privacy = [], request.content["privacy"]
+    for candidate in request.content["candidates"]:
+        if candidate["name"] in candidates:
+            for method in request.methods:
+                noise = Mechanism() if method == OVERLAP else _mechanism(privacy, method, candidate["name"])
+                asked.append(Question(counterparty, method, candidate["rows"], "preview", noise))
+    return asked
+
+
+def _mechanism(privacy: dict | None, method: str, candidate: str) -> Mechanism:
+    if privacy is None:
+        return Mechanism()
+    kind, sigma = privacy["mechanism"], privacy["sigma"]
+    if kind != "discrete_gaussian":
+        return Mechanism(kind, sigma=sigma)
+    sensitivity = privacy["sensitivity"].get(f"{method}, {candidate}") or min(privacy["sensitivity"].values())
+    return Mechanism(kind, sigma=sigma, step=2.0**-ACCOUNTED_BITS / sensitivity)
+
+
+def _refusal(policy: Policy, account: Account, asked: Sequence[Question]) -> str:
+    for k, question in enumerate(asked):
+        try:
+            check_allowed(policy, account, question, asked[:k])
+        except InputError as error:
+            return str(error)
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _epsilon(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    try:
+        return epsilon(mechanisms, delta)
+    except ArithmeticError:  # noise of next to nothing
+        return float("inf")
+
+
+@lru_cache(maxsize=256)
+def _times(before: tuple[Mechanism, ...], asked: tuple[Mechanism, ...], delta: float, limit: float) -> int:
+    """Return the greatest k up to MOST for which `before` and k times `asked` cost at most `limit`."""
+    low, high = 0, MOST + 1  # k = low is allowed, and k = high is not or is not counted
+    while high - low > 1:
+        middle = min(2 * low + 1, (low + high) // 2)  # most budgets allow few
+        low, high = (middle, high) if _epsilon(before + middle * asked, delta) <= limit else (low, middle)
+    return low
