@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,19 +13,25 @@ import pytest
 import torch
 from processes import HERE, Processes, free_port
 from small_market import problem
-from test_market_edges import PLAN, Script, altered, context_of, stocked
+from test_market_edges import PLAN, SHARED, TINY, Script, altered, context_of, stocked
 
 from mpc_appraisal.appraisal.sessions import Plain
 from mpc_appraisal.cli.commands.certificates import main as certificates
-from mpc_appraisal.common.errors import PeerError
+from mpc_appraisal.common.errors import BoundError, PeerError
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.encryption.labels import label_key
 from mpc_appraisal.marketplace.encryption.signed_upload import write_upload
+from mpc_appraisal.marketplace.plan import ShopperInput, Validation
 from mpc_appraisal.marketplace.plan_file import market_of
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
+from mpc_appraisal.marketplace.protocols.shares_plan import OpenedResults
+from mpc_appraisal.marketplace.roles import shares as shares_role
 from mpc_appraisal.marketplace.roles.label_check import judge, send_share
+from mpc_appraisal.marketplace.roles.pooled import PooledShopper
 from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol, read_keys, registry
 from mpc_appraisal.marketplace.uploads.inbox import read_inbox
 from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES, ONE, label_shares, pads
+from mpc_appraisal.models.networks import initial
 
 ROWS = 4
 STATED = {"image": [1, 8, 8], "selection": "margin", "validation": {
@@ -215,3 +222,27 @@ def test_a_judgement_that_is_none_is_the_authority_s_fault(answer):
     share = torch.zeros((2, 4), dtype=torch.int64)
     found = send_share(context, bytes(32), share, [("ann", 0), ("bob", 1)], {"ann": "why"}, 1)
     assert found == {"bob": "labels of bob: got no label in row 1; expected one class of each row"}
+
+
+@pytest.mark.parametrize("errors", [(-5, 0), (0, 99), (-5, 99)])
+def test_a_trial_that_left_the_range_of_shares_is_refused_and_the_next_one_is_made(monkeypatch, errors):
+    """Errors of -5 or 99 on three rows are none; where no trial has a number of errors, the plan is at fault."""
+    plan = replace(SHARED, validation=Validation(1, steps=1, lr=0.1, batch_size=2))
+    rows = np.zeros((3, 8), np.uint8), np.arange(3)
+    network, found = initial(TINY, 0).to(torch.float64), list(errors)
+    side = PooledShopper(network, quantised_first(network), torch.zeros(0))
+    monkeypatch.setattr(shares_role, "_compute", lambda *_, **__: (OpenedResults(errors=found.pop(0)), []))
+    monkeypatch.setattr(shares_role, "wrong_predictions", lambda *_: 1)
+
+    def validated():
+        context = context_of(Script(*[{"ready": True}] * 2), plan)
+        own = ShopperInput(network, rows, rows)
+        return shares_role._validate(context, own, side, torch.zeros(2, 4), torch.zeros(2, 3), [], [0, 1])
+
+    if 0 not in errors:
+        with pytest.raises(BoundError, match="training has left the range .* lower validation.lr"):
+            validated()
+        return
+    verdicts = validated()
+    assert [verdict.wrong for verdict in verdicts] == [error if error == 0 else 3 for error in errors]
+    assert [verdict.accepted for verdict in verdicts] == [error == 0 for error in errors]

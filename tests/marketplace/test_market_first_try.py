@@ -10,14 +10,17 @@ import pytest
 import torch
 from cryptography import x509
 from processes import DATA_OWNER, MODEL_OWNER, ROLES, free_port
+from small_market import problem
 from tls_sessions import listening
 
+from mpc_appraisal.appraisal.sessions import Spawn
 from mpc_appraisal.cli.commands.certificates import main as certificates
 from mpc_appraisal.cli.commands.market import main
 from mpc_appraisal.cli.commands.market.example import SELLERS
 from mpc_appraisal.cli.commands.market.join import by_own_names
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.roles import MARKET_NAMES
+from mpc_appraisal.marketplace import api
 from mpc_appraisal.marketplace.cap import check_cap, first_layer_rank
 from mpc_appraisal.marketplace.plan_file import architecture_of, market_of, read_plan
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD
@@ -156,7 +159,7 @@ def test_the_rank_of_a_first_layer_is_that_of_its_matrix():
         assert first_layer_rank(architecture) == np.linalg.matrix_rank(other)
 
 
-def test_the_cap_refuses_before_anything_is_uploaded(tmp_path):
+def test_the_cap_refuses_before_anything_is_uploaded(tmp_path, monkeypatch):
     stated = {"network": "mlp", "image": [1, 8, 8], "protocol": "ife_transform", "selection": "margin", "budget": 2}
     (tmp_path / "plan.json").write_text(json.dumps(stated))
     with pytest.raises(InputError, match="^network: got mlp, whose first layer has 64 independent .* at most 57"):
@@ -166,6 +169,10 @@ def test_the_cap_refuses_before_anything_is_uploaded(tmp_path):
     with pytest.raises(InputError, match="^network: got mlp"):  # at once, although nobody else comes
         take_part(AUTHORITY, f"tcp://127.0.0.1:{free_port()}", plan, lambda: AuthorityInput(tmp_path / "state"))
     check_cap(ARCHITECTURES["mlp"], 0.9)
+    shopper, sellers = problem(plan.architecture)
+    monkeypatch.setattr(api, "launch", lambda *_: pytest.fail("a process was started"))
+    with pytest.raises(InputError, match="^network: got mlp"):  # before a seller encrypts anything
+        api.run_market(plan, shopper, sellers, Spawn())
 
 
 def test_a_network_is_trained_or_imported_by_a_command(example, tmp_path, capsys):

@@ -43,7 +43,8 @@ class Verdict:
     Attributes:
         subset: the place of the subset in the sequence of trials.
         rows: the row numbers of the subset.
-        wrong: the number of validation rows that the retrained model predicts wrongly.
+        wrong: the number of validation rows that the retrained model predicts wrongly; all of them in `ife_shares`,
+            where training has left the range in which shares are right.
         of: the number of validation rows.
         threshold: the error T that the retrained model must not exceed.
     """
