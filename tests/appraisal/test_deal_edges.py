@@ -176,7 +176,7 @@ class Deal:
     def play(self, before=None, **changes):
         """`take_part` at each of the three."""
         seats, owns = {}, {role: self.own(role) for role in ROLES}
-        transport = SimpleNamespace(kind="tcp", connect=lambda role, *_: seats[role])
+        transport = SimpleNamespace(kind="tcp", relay=None, connect=lambda role, *_: seats[role])
         plan = self.plan(transport=transport, **changes)
 
         def part(role, seat):

@@ -214,6 +214,20 @@ def test_a_stranger_in_a_seat_is_named_and_the_true_party_is_met_after_it(proces
         stranger.close()
 
 
+def test_a_party_that_waits_at_a_seat_hears_that_another_has_stopped(processes, trial):
+    started, where = relay(processes)
+    links = {MODEL_OWNER: TlsLink(MODEL_OWNER, None, 600.0, str(trial), relay=where)}
+    links[DATA_OWNER] = TlsLink(DATA_OWNER, None, 600.0, str(trial), relay=where)
+    links[DATA_OWNER]._listener.close()  # the dealer will wait at an empty seat
+    links[DEALER] = TlsLink(DEALER, None, 600.0, str(trial), relay=where)
+    stop = threading.Timer(0.5, lambda: links[MODEL_OWNER].abort("its input is bad"))
+    stop.start()
+    with pytest.raises(PeerError, match="model_owner stopped: its input is bad"):
+        links[DEALER].announce()
+    stop.join()
+    close(links)
+
+
 def test_a_newcomer_that_is_no_party_is_turned_away(processes):
     started, where = relay(processes)
     host, _, port = where.rpartition(":")

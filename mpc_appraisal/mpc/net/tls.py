@@ -80,6 +80,8 @@ class TlsLink(FailureDetector):
         self._certificates = CertificateFiles.of(folder, role)
         self._relay = None if relay is None else RelayWay(relay, role, self._certificates.authority)
         self.where = address if self._relay is None else self._relay.where
+        if self._relay is not None:
+            self._relay.check = self.check
         self.role, self.timeout, self.roles = role, float(timeout), roles
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}

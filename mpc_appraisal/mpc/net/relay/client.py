@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,12 +85,14 @@ class RelayWay:
 
     Attributes:
         where: The relay, for messages.
+        check: A function that is called again and again in waits, and raises PeerError once the session is lost.
         several: Always True: who has a wrong certificate may be a stranger in the seat, and another one comes next.
 
     Raises InputError: The relay's address or the certificate is none.
     """
 
     several = True
+    check: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, stated: str, role: str, authority: Path):
         self._met: dict[str, str] = {}  # by role, the instance of the party that was met at its seat
@@ -112,7 +115,8 @@ class RelayWay:
         """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            line = asked.line(left if asked.waits else min(left, ANSWER_SECONDS))
+            self.check()
+            line = asked.line(min(left, TICK_SECONDS))
             if line is None and not asked.waits and time.monotonic() - asked.asked >= ANSWER_SECONDS:
                 raise PeerError(f"{self.where} does not answer as a relay{self._described()}")
             if line == WAIT:

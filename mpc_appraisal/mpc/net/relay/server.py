@@ -107,12 +107,13 @@ class Relay:
                 return connection.refuse(FULL, words)
             session = self._sessions[greeting.session] = Session(digest_of(greeting.session))
             self._log(f"session {session.name}: begins with {who}")
-        seat = session.seats.setdefault(greeting.seat, Seat())
+        seat = session.seats.get(greeting.seat, Seat())
         waiting = seat.listen if greeting.verb == LISTEN else seat.dial
-        if len(waiting) >= WAITING or len(session.connections) >= CONNECTIONS or len(session.seats) > CONNECTIONS:
+        if len(waiting) >= WAITING or len(session.connections) >= CONNECTIONS:
             self._log(f"session {session.name}: {who} is refused: too many connections of this session are open")
             return connection.refuse(SEATS, "too many connections of this session are open")
         session.connections.add(connection)
+        session.seats[greeting.seat] = seat
         others = seat.dial if greeting.verb == LISTEN else seat.listen
         other = next((each for each in others if each.greeting.suits(greeting)), None)
         if other is None:
@@ -163,6 +164,7 @@ class Relay:
             for waiting in (seat.listen, seat.dial):
                 with suppress(ValueError):
                     waiting.remove(connection)
+        session.seats = {name: seat for name, seat in session.seats.items() if seat.listen or seat.dial}
         if connection.flow is not None and connection.other not in session.connections:
             sent = (f"{each.flow.bytes} bytes from {each.name}" for each in (connection, connection.other))
             self._log(f"session {session.name}: a link has ended; {' and '.join(sent)}")
