@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from browser import CHROMIUM, REASON
-from desk import MARKUP, ledger, places_in, plain, put
+from desk import MARKUP, ledger, places, plain, put  # noqa: F401  a fixture
 from devtools import Chromium
 from test_request import numbered
 
@@ -73,11 +73,6 @@ def test_without_flask_the_error_says_what_to_install(tmp_path, monkeypatch):
 
 
 # The process
-
-
-@pytest.fixture
-def places(tmp_path):
-    return places_in(tmp_path)
 
 
 @pytest.fixture

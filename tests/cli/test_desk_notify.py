@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from desk import MARKUP, places_in, put, run
+from desk import MARKUP, places, put, run  # noqa: F401  a fixture
 from full_record import FULL
 from processes import stretched
 from test_request import numbered
@@ -20,11 +20,6 @@ FOREIGN = f"$(touch hacked) `x` ; {MARKUP}\x1b[2J"
 # Writes what it is given, its arguments and its environment into a new file of a folder.
 WRITER = "import json, os, sys, tempfile; h, p = tempfile.mkstemp(dir=sys.argv[1], suffix='.new');"
 WRITER += "os.write(h, json.dumps([sys.stdin.read(), sys.argv, dict(os.environ)]).encode()); os.replace(p, p[:-4])"
-
-
-@pytest.fixture
-def places(tmp_path):
-    return places_in(tmp_path)
 
 
 def kinds(events) -> list[tuple[str, str]]:

@@ -8,16 +8,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from desk import MARKUP, OWN, PORT, ledger, places_in, run
+from desk import MARKUP, browser, guard, ledger, outside, places, places_in, run  # noqa: F401  fixtures
 from full_record import FULL, LISTING
 
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.reporting.advice import Advice, Recommendation
-
-pytest.importorskip("flask")
-
-from mpc_appraisal.cli.desk.app import make_app  # noqa: E402
-from mpc_appraisal.cli.desk.guard import Guard  # noqa: E402
 
 VALUE = {**FULL.release, "kind": "value", "low": None, "high": None, "epsilon": None, "sigma": None, "delta": None}
 VALUE |= {"sensitivity": None, "deviation": None, "protects": None}
@@ -30,17 +25,9 @@ def record(candidate: str, value: float | None, **other):
 
 
 @pytest.fixture
-def places(tmp_path):
-    return places_in(tmp_path)
-
-
-@pytest.fixture
-def get(places):
+def get(browser):
     """Returns what a browser that was let in is answered."""
-    guard = Guard(PORT)
-    client = make_app(places, guard).test_client()
-    client.get(guard.address.removeprefix(OWN), base_url=OWN)
-    return lambda path: client.get(path, base_url=OWN)
+    return browser.get
 
 
 def links(page: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
+import pytest
 from test_request import changed
 
+from mpc_appraisal.cli.desk.guard import Guard
 from mpc_appraisal.cli.desk.places import Places
 from mpc_appraisal.governance.approval.queue import RequestQueue
 from mpc_appraisal.governance.approval.request import Request
@@ -65,3 +68,52 @@ def run(places: Places, folder: str, records: list[Record], advice: Advice = NO_
         append(place / "records.jsonl", record)
     write_cards(Result(records), place, advice)
     return place
+
+
+class Browser:
+    """A browser that was let in: it sends its cookie, and the Origin of the desk with a form."""
+
+    def __init__(self, client, guard):
+        self.client = client
+        self.entered = client.get(guard.address.removeprefix(OWN), base_url=OWN)
+
+    def get(self, path: str, **headers: str):
+        return self.client.get(path, base_url=OWN, headers=headers)
+
+    def text(self, path: str) -> str:
+        answer = self.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def post(self, path: str, form: dict[str, str], **headers: str | None):
+        stated = {name.replace("_", "-"): value for name, value in ({"Origin": OWN} | headers).items()}
+        return self.client.post(path, base_url=OWN, data=form, headers={k: v for k, v in stated.items() if v})
+
+
+@pytest.fixture
+def places(tmp_path):
+    return places_in(tmp_path)
+
+
+@pytest.fixture
+def guard():
+    return Guard(PORT)
+
+
+@pytest.fixture
+def outside(places, guard):
+    """A browser that was not let in."""
+    pytest.importorskip("flask")
+    from mpc_appraisal.cli.desk.app import make_app
+
+    return make_app(places, guard).test_client()
+
+
+@pytest.fixture
+def browser(outside, guard):
+    return Browser(outside, guard)
+
+
+def form_of(page: str, answer: str = "yes", **other: str) -> dict[str, str]:
+    found = {name: html.unescape(field(page, name)) for name in ("csrf", "digest", "counterparty")}
+    return found | {"answer": answer} | other

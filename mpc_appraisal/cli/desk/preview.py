@@ -1,9 +1,10 @@
 """What a waiting request would cost in the data owner's ledgers, and how often it could still be asked.
 
 In go a request, its counterparty and the ledgers of a folder; out comes one `Preview` for each ledger that would be
-charged. An appraisal is charged one question for each method and candidate, and a count of shared items one plain value
-for each candidate. A request does not name its ledger: a candidate belongs to the ledger of its name, or to the one
-beside whose data file the salt of its listing lies (FILE.NAME.salt). Where neither is found, all ledgers are previewed.
+charged, or two where noised and plain values are asked for. An appraisal is charged one question for each method and
+candidate, and a count of shared items one plain value for each candidate. A request does not name its ledger: a
+candidate belongs to the ledger of its name, or to the one beside whose data file the salt of its listing lies
+(FILE.NAME.salt). Where neither is found, all ledgers are previewed.
 
 The noise of a question is taken from the request, which states it to four digits; hence epsilon is right to about as
 many. A question that is answered already will cost nothing, which the request does not show.
@@ -65,10 +66,12 @@ class Preview:
 def previews(request: Request, counterparty: str, files: Iterable[Path]) -> tuple[list[Preview], list[str]]:
     """Return what the request would cost in each ledger, and a sentence on each ledger that is not whole."""
     states, bad = states_of(files)
-    return [
-        _preview(request, counterparty, file, state, candidates, sure)
-        for file, state, candidates, sure in _charged(request, states)
-    ], bad
+    found = []
+    for file, state, candidates, sure in _charged(request, states):
+        asked = _questions(request, counterparty, candidates)
+        for noised in sorted({not question.mechanism.plain for question in asked}, reverse=True):
+            found.append(_preview(request, file, state, (tuple(candidates), sure), asked, noised))
+    return found, bad
 
 
 def states_of(files: Iterable[Path]) -> tuple[dict[Path, State], list[str]]:
@@ -105,11 +108,16 @@ def _is_of(file: Path, state: State, names: set[str]) -> bool:
 
 
 def _preview(
-    request: Request, counterparty: str, file: Path, state: State, candidates: Sequence[str], sure: bool
+    request: Request,
+    file: Path,
+    state: State,
+    of: tuple[tuple[str, ...], bool],
+    asked: Sequence[Question],
+    noised: bool,
 ) -> Preview:
-    account = state.account(counterparty, request.content.get("keys", {}).get("model_owner"))
-    asked = _questions(request, counterparty, candidates)
-    policy, noised = state.policy, any(not question.mechanism.plain for question in asked)
+    """Return what the noised or the plain ones among `asked` would cost. of: the candidates, and whether it is sure."""
+    account = state.account(asked[0].counterparty, request.content.get("keys", {}).get("model_owner"))
+    policy = state.policy
     before = tuple(charge.question.mechanism for charge in account.charges.values())
     kept = tuple(m for m in before if m.plain != noised)
     more = tuple(question.mechanism for question in asked if question.mechanism.plain != noised)
@@ -118,9 +126,9 @@ def _preview(
     return Preview(
         ledger=file.name,
         data=state.data,
-        candidates=tuple(candidates),
-        sure=sure,
-        values=len(asked),
+        candidates=of[0],
+        sure=of[1],
+        values=len(more),
         noised=noised,
         spent=spend(kept),
         after=spend(kept + more),
