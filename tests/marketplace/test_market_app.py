@@ -101,7 +101,7 @@ def test_a_finished_job_is_not_run_again(done):
     [
         (["market.budget=61"], "market.budget"),
         (["market.network=lenet"], "market.network"),
-        (["market.key_cap=0.1"], "independent ones"),
+        (["market.key_cap=0.1"], "whose first layer has 36 independent rows; expected at most 6, the cap"),
         (["market.sellers=0"], "market.sellers"),
         (["market.validation_rows=25"], "validation.size"),
         (["market.low_quality=rotten"], "market.low_quality"),

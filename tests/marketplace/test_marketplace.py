@@ -102,6 +102,8 @@ def test_openings_say_who_learned_what(runs):
     else:
         assert sum(o.numbers for o in spawned.openings if o.what == "logits of encrypted images") == rows * 10
         assert not labels and sorted(to_cloud) == ["rows selected", "which subsets were accepted"]
+        judged = opened["selected labels in orders that it does not know", (AUTHORITY,)]
+        assert judged == len(spawned.selected) * plan.architecture.classes
 
 
 def test_labels_of_the_selection_alone_are_told(runs):

@@ -369,7 +369,7 @@ def openings(context: RunContext, outputs: int, ledger: Sequence[Opening], verdi
         Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),
         Opening("rows selected", (CLOUD, AUTHORITY), market.budget, "their shares and label keys are asked for"),
         Opening(
-            "labels of the rows selected, in orders that it does not know",
+            "selected labels in orders that it does not know",
             (AUTHORITY,),
             market.budget * market.architecture.classes,
             "it sees whether each is one class, and not which",

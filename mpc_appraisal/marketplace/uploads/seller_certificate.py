@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -21,6 +21,7 @@ from mpc_appraisal.common.storage import check_private
 from mpc_appraisal.mpc.net.certificates import names_of
 
 CERTIFICATE, KEY = "certificate", "key"
+UNREADABLE = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 def certified_key(certificate: str | Path, authority: str | Path, seller: str) -> bytes:
@@ -37,7 +38,7 @@ def certified_key(certificate: str | Path, authority: str | Path, seller: str) -
     found, signer = _certificate(Path(certificate)), _certificate(Path(authority))
     try:
         found.verify_directly_issued_by(signer)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
         raise InputError(CERTIFICATE, f"{certificate}, which {authority} did not sign", "one that it signed") from error
     if names_of(found) != {seller}:
         names = ", ".join(sorted(names_of(found))) or "nobody"
@@ -47,7 +48,10 @@ def certified_key(certificate: str | Path, authority: str | Path, seller: str) -
         raise InputError(
             CERTIFICATE, f"{certificate}, valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}", "one valid today"
         )
-    key = found.public_key()
+    try:
+        key = found.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(CERTIFICATE, f"{certificate} ({type(error).__name__})", "a key of Ed25519") from error
     if not isinstance(key, Ed25519PublicKey):
         raise InputError(CERTIFICATE, f"{certificate} with a key of another kind", "a key of Ed25519")
     return key.public_bytes_raw()
@@ -61,7 +65,7 @@ def private_key(path: str | Path) -> bytes:
     check_private(place, KEY, "a key")
     try:
         found = load_pem_private_key(place.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InputError(KEY, f"{path} ({type(error).__name__})", "a private key in a PEM file") from error
     if not isinstance(found, Ed25519PrivateKey):
         raise InputError(KEY, f"{path} with a key of another kind", "a key of Ed25519")
@@ -73,5 +77,11 @@ def _certificate(path: Path) -> x509.Certificate:
         found = x509.load_pem_x509_certificate(path.read_bytes())
         names_of(found)
         return found
-    except (OSError, ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        OSError,
+        ValueError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise InputError(CERTIFICATE, f"{path} ({type(error).__name__})", "a certificate in a PEM file") from error
