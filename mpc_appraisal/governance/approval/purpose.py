@@ -64,6 +64,7 @@ class Purpose:
 
     @property
     def sentence(self) -> str:
-        """Return the purpose in a sentence."""
-        own = f" In its own words: “{self.text}”." if self.text else ""
+        """Return the purpose in a sentence, in which the model owner's own words cannot end their quotation."""
+        own = self.text.replace('"', "'")
+        own = f' In its own words: "{own}".' if own else ""
         return f"The model owner states as its purpose: {PURPOSES[self.kind]} ({self.kind}).{own}"
