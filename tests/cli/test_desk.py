@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import sys
 
 import pytest
 from desk import MARKUP, OWN, PORT, browser, form_of, guard, ledger, outside, places, plain, put  # noqa: F401  fixtures
@@ -45,6 +46,12 @@ def test_the_token_serves_once_and_does_not_stay_in_the_address(outside, guard, 
     again = outside.get(first.removeprefix(OWN), base_url=OWN)
     assert again.status_code == 403 and "Set-Cookie" not in again.headers
     assert guard.address != first and guard.address in capsys.readouterr().out
+    assert outside.get(guard.address.removeprefix(OWN), base_url=OWN).status_code == 303
+
+
+def test_a_closed_terminal_keeps_nobody_out(outside, guard, monkeypatch, tmp_path):
+    with open(tmp_path / "terminal", "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
     assert outside.get(guard.address.removeprefix(OWN), base_url=OWN).status_code == 303
 
 

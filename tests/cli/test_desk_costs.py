@@ -13,6 +13,7 @@ from test_overlap_request import REQUEST as OVERLAP
 from test_request import CONTENT
 
 from mpc_appraisal.governance.approval.request import Request
+from mpc_appraisal.governance.budget.accounting import Mechanism
 from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import Policy, Question
 
@@ -48,6 +49,17 @@ def test_the_cost_of_noised_values_is_that_of_gaussian_noise(browser, places):
     )
     times = max(k for k in range(20) if gaussian_epsilon((1 / 16 + k / 25) ** 0.5, 1e-6) <= 3.0)
     assert 1 < times < 19 and page.count(f"<dd>{times}, this one included ({times} values)") == 2
+
+
+def test_plain_and_noised_answers_count_against_their_own_limits(browser, places):
+    made = Ledger(ledger(places, "digits-a", charges=3, epsilon=3.0))
+    made.charge(Question("acme", "influence", 300, "noised", Mechanism("gaussian", sigma=4.0)))
+    exact = put(places, plain("digits-a"))
+    assert "3 of 20 plain values" in browser.text(f"/requests/{exact.id}")
+    noised = put(places, Request(CONTENT | {"candidates": CONTENT["candidates"][:1]}))
+    page = browser.text(f"/requests/{noised.id}")
+    (so_far,) = re.findall(r"spent so far</dt><dd>epsilon ([0-9.]+) of 3 at", page)
+    assert float(so_far) == pytest.approx(gaussian_epsilon(1 / 4, 1e-6), rel=1e-3)
 
 
 def test_a_spent_budget_says_that_the_ledger_would_refuse(browser, places):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def _guarded(app: Flask, guard: Guard) -> None:
         if request.method == "HEAD":  # a look ahead does not use the address up
             return ""
         session = guard.enter(request.args.get("token", ""))
-        print(f"This address has been used. The next browser opens {guard.address}", flush=True)
+        with suppress(OSError, ValueError):  # a terminal that was closed
+            print(f"This address has been used. The next browser opens {guard.address}", flush=True)
         answer = redirect(url_for("waiting"), 303)
         answer.set_cookie(guard.cookie, session, httponly=True, samesite="Strict")
         return answer
