@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # The oldest pandas whose bytes CI compares; it lies beside the environment and comes first on the path.
 PANDAS2 := .venv/pandas-2.3.3
-READERS := $(addprefix tests/data/test_,columns.py dataset.py digests.py files.py readers.py row_index.py) tests/governance/test_catalogue.py
+READERS := $(addprefix tests/data/test_,columns.py dataset.py digests.py files.py readers.py row_index.py) $(addprefix tests/governance/test_,catalogue.py commitment.py)
 RUN ?= outputs/appraise
 
 .PHONY: help setup appraise paper engine marketplace transformations test test-pandas-2 fuzz lint docs clean
