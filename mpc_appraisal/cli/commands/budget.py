@@ -1,4 +1,4 @@
-"""`mpc-appraisal budget`: show what each counterparty has spent, verify a ledger, and set the limits of its policy.
+"""`mpc-appraisal budget`: what each counterparty has spent, what a request would cost, a ledger's lines and limits.
 
 A ledger is the file in which an owner records what was opened of a data set to each counterparty (the other owner of an
 appraisal), and its policy limits how much that may be. In go a ledger, or a folder of ledgers; out comes a table for
@@ -13,12 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.queue import FOLDER
 from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import LIMITS, limits
 from mpc_appraisal.governance.budget.state import State, spent, verify
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
 ENDING = ".ledger"
+FORMATS = ("json", "csv")  # of an export
 
 
 def files(place: Path) -> list[Path]:
@@ -91,12 +93,19 @@ def main(arguments: Sequence[str]) -> None:
     """Run the subcommand. Raises InputError for a bad argument or a ledger that is not whole."""
     parser = argparse.ArgumentParser(
         prog="mpc-appraisal budget",
-        description="The privacy budget of a data set. show and verify change nothing; set changes the policy in "
-        "force, and spent budget stays spent.",
+        description="The privacy budget of a data set. Only set changes anything, the policy in force, and spent "
+        "budget stays spent.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show | verify | set")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show | preview | export | verify | set")
     show = commands.add_parser("show", help="show what each counterparty has asked and spent, and what is left")
     show.add_argument("PLACE", type=Path, help=f"a ledger, or a folder of ledgers (*{ENDING})")
+    preview = commands.add_parser("preview", help="show what a waiting request would cost in each ledger")
+    preview.add_argument("ID", help="the request, as `mpc-appraisal approval list` names it")
+    preview.add_argument("PLACE", type=Path, nargs="?", default=Path("."), help="a ledger, or a folder of them (.)")
+    preview.add_argument("--requests", metavar="DIR", default=FOLDER, help="the folder of requests (%(default)s)")
+    export = commands.add_parser("export", help="print every line of a ledger as JSON lines or CSV")
+    export.add_argument("PLACE", type=Path, help=f"a ledger, or a folder of ledgers (*{ENDING})")
+    export.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="json or csv (default: %(default)s)")
     check = commands.add_parser("verify", help="check chain, sequence, charges and budgets; name the first bad line")
     check.add_argument("FILE", type=Path, help="a ledger")
     check.add_argument(
@@ -112,6 +121,11 @@ def main(arguments: Sequence[str]) -> None:
     change.add_argument("FILE", type=Path, help="a ledger")
     change.add_argument("LIMIT", nargs="+", metavar="KEY=VALUE", help=f"KEY is one of {', '.join(LIMITS)}")
     stated = parser.parse_args(arguments)
+    if stated.command == "export":
+        from mpc_appraisal.cli.budget_views import exported
+
+        print(exported(files(stated.PLACE), stated.format), end="")
+        return
     if stated.command == "verify":
         state = verify(stated.FILE, stated.head)
         for sentence in tears(state):
@@ -122,6 +136,11 @@ def main(arguments: Sequence[str]) -> None:
     from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.reporting.report import print_table
 
+    if stated.command == "preview":
+        from mpc_appraisal.cli.budget_views import preview_table
+
+        print_table(preview_table(stated.ID, stated.requests, files(stated.PLACE)), terminal())
+        return
     if stated.command == "set":
         for sentence in amend(stated.FILE, stated.LIMIT) or [
             "nothing changed, because these limits are in force already"
