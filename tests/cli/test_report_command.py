@@ -94,7 +94,7 @@ def test_two_of_its_runs_side_by_side(ended, tmp_path, capsys):
                      for s in (0, 1))  # fmt: skip
     COMMANDS["report"](["--compare", str(first), str(second), f"out={tmp_path}"])
     assert (
-        "rows are in both" in " ".join(capsys.readouterr().out.split())
+        "stand in both" in " ".join(capsys.readouterr().out.split())
         and (tmp_path / "tables" / "comparison.csv").exists()
     )
 

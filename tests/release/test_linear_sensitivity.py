@@ -254,6 +254,7 @@ def test_the_sensitivities_are_the_stated_formulas_and_need_their_bounds():
     assert sensitivity(Influence(), f, Bounds(R, direction_spread=D)) == pytest.approx(2 * R * D)
     assert sensitivity(Finetuning(steps=5, lr=1e-3), f, Bounds(R)) == pytest.approx(2 * R * 5e-3 * 2 * R / (n + 2))
     for method in (Influence(), GradientNorm(), Finetuning()):
-        for missing, other in (("target_norm", {"weight_norm": W}), ("weight_norm", {"target_norm": 1.0})):
-            with pytest.raises(InputError, match=f"release.{missing}: got nothing"):
+        named = (("release.target_norm", {"weight_norm": W}), ("norm of the weights", {"target_norm": 1.0}))
+        for missing, other in named:
+            with pytest.raises(InputError, match=f"{missing}: got nothing"):
                 sensitivity(method, facts(n, "identity", 1.0), Bounds(R, direction_spread=D, **other))

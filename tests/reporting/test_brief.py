@@ -138,11 +138,10 @@ def test_many_decisions_stand_in_full_at_the_end(tmp_path):
     page = write_report(Result(rows), tmp_path, advised(rows))[0].read_text()
     top, end = page.index("## Decision\n"), page.index("## Decisions in full")
     assert top < page.index("## Values") < end
-    found = {
-        line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in page[top:].splitlines() if "(from" in line
-    }
-    assert set(found) == {r.candidate.replace("|", "\\|") for r in rows} and len(found["alpha"]) == 2
-    assert found["alpha"][0] == "buy (from 0.284)"
+    header, _, *lines = [line.strip("| ").split(" | ") for line in page[top:].split("\n\n")[1].splitlines()]
+    assert header == ["candidate", "gradient_norm, buy from 0.284", "influence, buy from 0.284"]
+    found = {name: words for name, *words in lines}
+    assert set(found) == {r.candidate.replace("|", "\\|") for r in rows} and found["alpha"] == ["buy", "undecided"]
 
 
 def test_the_random_baseline_is_a_band_and_no_row(tmp_path):

@@ -14,8 +14,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from experiments.harness import page
 from experiments.harness.page import Page, run_facts
+from experiments.harness.plots import BLUE, GREY, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, select, write_rows
 from experiments.harness.run import Run, Study
 from experiments.studies.relay.sessions import Load, Way, greeting_bytes, run_sessions
@@ -58,15 +61,31 @@ class RelayStudy(Study):
         loads = list(dict.fromkeys(row["load"] for row in rows))
         facts = {"sessions": f"influence, one candidate, TLS, {rows[-1]['turn'] + 1} turns of each way"}
         near = [loopback(rows, load, about) for load in loads]
+        far = [line for load in loads for line in wide(rows, load)]
         found = page.render(
-            "studies/relay/report.md.jinja", folder, "relay", {}, loopback=near,
-            wide=[line for load in loads for line in wide(rows, load)], turns=rows[-1]["turn"] + 1,
+            "studies/relay/report.md.jinja", folder, "relay", {"relay-wide": drawing(far)}, loopback=near,
+            wide=far, turns=rows[-1]["turn"] + 1,
             goals=(GOAL_SECONDS, GOAL_BYTES), facts=run_facts(about, facts, "relay"),
         )  # fmt: skip
         return [found]
 
 
 STUDY = RelayStudy()
+
+
+def drawing(lines: Sequence[dict[str, Any]]) -> Figure:
+    """Draw estimated and measured seconds side by side, for each candidate and network."""
+    figure = blank(7.5, 1.2 + 0.45 * len(lines))
+    axis = figure.subplots()
+    for k, (key, color) in enumerate((("estimated", GREY), ("measured", BLUE))):
+        places = [place + 0.36 * k - 0.18 for place in range(len(lines))]
+        axis.barh(places, [line[key] for line in lines], 0.34, color=color, label=key)
+    axis.set_yticks(range(len(lines)), [f"{line['load']}\n{line['way']}" for line in lines])
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds of sharing and computing")
+    axis.legend(frameon=False)
+    plain(axis, grid="x")
+    return figure
 
 
 def loopback(rows: Sequence[Row], load: str, about: Row) -> dict[str, Any]:

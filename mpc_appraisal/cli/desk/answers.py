@@ -172,7 +172,7 @@ def _verdict(card: Path | None, method: str) -> str:
     if card is None:
         return DASH
     found = DECISION.search(card.read_text(encoding="utf-8", errors="replace"))
-    start = f"- {inert(shown(method, NAME))}: "
+    start = f"**{inert(shown(method, NAME) + ': ')}"
     lines = [line for line in (found[1] if found else "").splitlines() if line.startswith(start)]
-    word = lines[0].removeprefix(start).partition(";")[0] if lines else DASH
+    word = lines[0].removeprefix(start).removesuffix("**") if lines else DASH
     return word if word in ("buy", "undecided", "do not buy") else DASH
