@@ -97,7 +97,7 @@ def print_table(table: Table, console) -> None:
     for k, band in enumerate(bands(table, console.width) if table.rows else (table,)):
         console.print(Text("\n" * (k > 0) + band.title, style="bold"))
         if band.rows:
-            console.print(printed(band))
+            console.print(printed(band, console.width))
     for note in table.notes:
         console.print(Text(note, style="dim"))
 

@@ -241,7 +241,7 @@ def test_rows_of_raw_tables_are_compared_after_the_recipe(market):
     assert buyer.items == {MODEL_OWNER: len(ours), DATA_OWNER: len(theirs)}
     assert buyer.compared == {"what": "rows", "column": None, "features": 7, "columns": "name"}
     assert buyer.recipe == seller.recipe == Recipe.load(market.folder / "ours.yaml").digest
-    assert f"recipe{buyer.recipe}" in "".join(market.ended[MODEL_OWNER]["recipe"]["out"].split())
+    assert f"recipe {buyer.recipe}" in " ".join(market.ended[MODEL_OWNER]["recipe"]["out"].split())
     assert records(market, "rows")[0].recipe is None
     assert '"recipe"' not in (market.folder / f"rows_{MODEL_OWNER}.jsonl").read_text()
 

@@ -57,3 +57,10 @@ def test_texts_break_at_words_and_a_long_word_breaks_anywhere():
     lines = printed(table, 50)
     assert max(map(len, lines)) <= 50 and "".join("".join(lines).split()).count("q") == 200
     assert sum(line.count("three") for line in lines) == 9
+
+
+def test_a_digest_stays_in_one_line_at_80_columns_and_its_label_breaks():
+    digest = "0123456789abcdef" * 4
+    rows = [("the counterparty's certificate key", digest), ("answer", "a text that goes on " * 6)]
+    lines = printed(Table("Facts", ("what", "value"), "ll", rows, ()), 80)
+    assert any(digest in line for line in lines) and max(map(len, lines)) <= 80
