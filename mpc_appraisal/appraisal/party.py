@@ -164,7 +164,7 @@ def _appraise(
             _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
     if role != DEALER:
         settle(own, agreed, run.outcomes())
-    return attend_receipts(role, rendezvous, plan, own, [] if role == DEALER else run.records(own))
+    return attend_receipts(role, rendezvous, plan, [] if role == DEALER else run.records(own))
 
 
 def _compute(

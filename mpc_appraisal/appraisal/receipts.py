@@ -4,11 +4,11 @@
        shown, and an address (the public part of an X25519 key).
     2. Both owners make the content of each candidate's receipt, sign it, and send their signatures.
 
-In go the finished records of one owner. Out come the same records with a receipt each (see
-`reporting.receipt`); the dealer, who reads the messages, takes no part. The salt of an answer that both owners
-were shown follows from the secret that both addresses give, so that the dealer can try no values. The salt of an answer
-that one owner was shown is drawn by this owner. Only a transport over which both owners show certificates has keys to
-sign with; over any other one the records stay as they are.
+In go the finished records of one owner. Out come the same records with a receipt each (see `reporting.receipt`). The
+dealer reads the messages and signs nothing. The salt of an answer that both owners were shown follows from the secret
+that both addresses give, so that the dealer can try no values. The salt of an answer that one owner was shown is drawn
+by this owner. Only a transport over which both owners show certificates has keys to sign with. Over any other one the
+records stay as they are.
 
 The answers are known before anything is signed, so that a party that leaves now leaves the other one without a receipt.
 The records are kept all the same, and a warning in them says why there is none.
@@ -27,25 +27,23 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from mpc_appraisal.appraisal.plan import OwnInput, Plan
+from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
+from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.mpc.net.certificates import CertificateFiles
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.reporting.receipt import FORMAT, SALT_BYTES, Receipt, answer_digest, answer_of, sign
 from mpc_appraisal.reporting.record import Record
 
 
-def attend_receipts(
-    role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, records: list[Record]
-) -> list[Record]:
+def attend_receipts(role: str, rendezvous: Rendezvous, plan: Plan, records: list[Record]) -> list[Record]:
     """Take part in the exchange of receipts, which all parties call at the same time.
 
     Args:
         role: This party's role.
         rendezvous: The connection to the other parties.
         plan: What all parties state alike.
-        own: This party's own input; None at the dealer.
         records: This party's records; none at the dealer.
 
     Returns the records, each with its candidate's receipt; over a transport without certificates, the records as they
@@ -59,9 +57,11 @@ def attend_receipts(
             for topic in ("receipt", "signed"):
                 rendezvous.exchange(topic, {})
             return records
-        receipts = _Receipts(role, plan, own, records, keys).exchanged(rendezvous)
+        receipts = _Receipts(role, plan, records, keys).exchanged(rendezvous)
     except AppraisalError as error:
-        warning = f"There is no receipt of this answer: {error}"
+        words = str(error)
+        why = "the connection to another party was lost" if PLACE.search(words) else words  # a record names no place
+        warning = f"There is no receipt of this answer: {why}"
         return [replace(record, warnings=(*record.warnings, warning)) for record in records]
     return [replace(record, receipt=receipts[record.candidate].as_dict()) for record in records]
 
@@ -72,7 +72,6 @@ class _Receipts:
 
     role: str
     plan: Plan
-    own: OwnInput
     records: Sequence[Record]
     keys: Mapping[str, str | None]
 

@@ -11,6 +11,7 @@ import pytest
 from deals import (
     OWNERS,
     SELLER,
+    CertifiedMarket,
     Market,
     Session,
 )
@@ -18,7 +19,6 @@ from processes import (
     DATA_OWNER,
     DEALER,
     MODEL_OWNER,
-    ROLES,
     free_port,
     problem,
     stretched,
@@ -31,16 +31,12 @@ from mpc_appraisal.governance.approval.decide import RequestQueue
 # ---- no answer, no, and another request -----------------------------------------------------------------------
 
 
-class Quiet(Market):
+class Quiet(CertifiedMarket):
     """A market whose sessions all meet at the same place, for the place is public and part of a request; over TLS."""
 
     def start(self, *public: str, **own: list[str]) -> Session:
         self.port = getattr(self, "port", None) or free_port()
-        folder = self.root / "certificates"
-        if not folder.exists():
-            COMMANDS["certificates"]([str(folder)])
-        own = {role: [*own.get(role, ()), f"session.tls={folder}/{role}"] for role in ROLES}
-        return super().start("session.transport=tls", *public, port=self.port, **own)
+        return super().start(*public, port=self.port, **own)
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def exchanged(folder, records: dict, alter=None, leaves=None) -> dict:
     plan = SimpleNamespace(digest="a1b2a1b2a1b2a1b2", transport=SimpleNamespace(tls=str(folder)))
 
     def run(role: str) -> None:
-        found[role] = attend_receipts(role, table.seat(role), plan, None, records.get(role, []))
+        found[role] = attend_receipts(role, table.seat(role), plan, records.get(role, []))
         table.leave(role)
 
     threads = [threading.Thread(target=run, args=(role,)) for role in ROLES]
@@ -105,6 +105,17 @@ def test_who_is_left_keeps_its_records_with_a_warning(folder, role, topic):
         (kept,) = found[owner]
         assert kept.receipt is None and kept.value == 0.25
         assert kept.warnings == (f"There is no receipt of this answer: {role} left before the end",)
+
+
+def test_a_loss_whose_words_name_an_address_loses_no_record(folder):
+    """A record may name no place, so that such words may not become a warning."""
+
+    def alter(role, topic, given):
+        raise PeerError("data_owner is gone: tcp://192.0.2.1:29500 closed")
+
+    (kept,) = exchanged(folder, both(), alter)["model_owner"]
+    assert kept.value == 0.25 and kept.receipt is None
+    assert kept.warnings == ("There is no receipt of this answer: the connection to another party was lost",)
 
 
 def test_owners_that_were_shown_different_answers_have_no_receipt(folder):

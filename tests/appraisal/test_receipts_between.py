@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from deals import OWNERS, SECOND, SELLER, Market
-from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from deals import OWNERS, SECOND, SELLER, CertifiedMarket, Market
+from processes import DATA_OWNER, DEALER, MODEL_OWNER
 
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.receipt import Receipt, answer_digest, answer_of
 
 
-class Certified(Market):
-    """A market whose parties show certificates."""
-
-    def start(self, *public: str, **own: list[str]):
-        folder = self.root / "certificates"
-        if not folder.exists():
-            COMMANDS["certificates"]([str(folder)])
-        own = {role: [*own.get(role, ()), f"session.tls={folder}/{role}"] for role in ROLES}
-        return super().start("session.transport=tls", *public, **own)
-
-
 @pytest.fixture(scope="module")
 def market(module_processes):
-    return Certified(module_processes, "receipts", seller=SELLER, second=SECOND)
+    return CertifiedMarket(module_processes, "receipts", seller=SELLER, second=SECOND)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from processes import (
 )
 
 from mpc_appraisal import Dataset
+from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.governance.approval.decide import RequestQueue
 from mpc_appraisal.methods import Influence, plaintext
 from mpc_appraisal.models.training import fit
@@ -104,6 +105,17 @@ class Market:
         found = {path.name: path.read_text().count('"kind":"charge"') for path in self.root.glob("*/*.ledger")}
         assert found, "no ledger was made"
         return found
+
+
+class CertifiedMarket(Market):
+    """A market whose parties show certificates, over TLS."""
+
+    def start(self, *public: str, **own: list[str]) -> Session:
+        folder = self.root / "certificates"
+        if not folder.exists():
+            COMMANDS["certificates"]([str(folder)])
+        parties = {role: [*own.pop(role, ()), f"session.tls={folder}/{role}"] for role in ROLES}
+        return super().start("session.transport=tls", *public, **parties, **own)
 
 
 class Session:
