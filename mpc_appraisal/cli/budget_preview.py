@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mpc_appraisal.cli.desk.places import LEDGER
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.approval.overlap_words import METHOD as OVERLAP
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
+from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import TOGETHER
 from mpc_appraisal.governance.budget.limits import Policy, Question
 from mpc_appraisal.governance.budget.state import Account, State, check_allowed, verify
@@ -102,7 +102,7 @@ def _charged(request: Request, states: dict[Path, State]) -> list[tuple[Path, St
 
 
 def _is_of(file: Path, state: State, names: set[str]) -> bool:
-    data = file.name.removesuffix(LEDGER)
+    data = file.name.removesuffix(ENDING)
     salted = any(file.with_name(f"{data}.{name}{SALT}").is_file() for name in names if "/" not in name)
     return salted or bool(names & set(state.data.split(TOGETHER)))
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.cli.desk.preview import MOST, Preview, previews
+from mpc_appraisal.cli.budget_preview import MOST, Preview, previews
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import RequestQueue
 from mpc_appraisal.governance.budget.state import State, verify

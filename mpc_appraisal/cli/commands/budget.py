@@ -14,12 +14,12 @@ from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.approval.queue import FOLDER
+from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import LIMITS, limits
 from mpc_appraisal.governance.budget.state import State, spent, verify
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
-ENDING = ".ledger"
 FORMATS = ("json", "csv")  # of an export
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpc_appraisal.cli.budget_preview import states_of
 from mpc_appraisal.cli.commands.budget import table
 from mpc_appraisal.cli.desk.places import Places
-from mpc_appraisal.cli.desk.preview import states_of
 
 
 def tables(places: Places) -> dict[str, Any]:

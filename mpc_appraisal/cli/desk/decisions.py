@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from mpc_appraisal.cli.budget_preview import MOST, previews
 from mpc_appraisal.cli.desk.places import Places
-from mpc_appraisal.cli.desk.preview import MOST, previews
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown

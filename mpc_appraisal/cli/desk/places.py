@@ -12,8 +12,7 @@ from pathlib import Path
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER as REQUESTS
-
-LEDGER = ".ledger"
+from mpc_appraisal.governance.budget.hash_chain import ENDING
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Places:
 
     def ledger_files(self) -> list[Path]:
         """Return the ledgers in their folder, by name. Links that lead out of the folder are left out."""
-        found = self.ledgers.glob(f"*{LEDGER}") if self.ledgers.is_dir() else []
+        found = self.ledgers.glob(f"*{ENDING}") if self.ledgers.is_dir() else []
         return sorted(path for path in found if path.resolve().parent == self.ledgers.resolve())
 
 

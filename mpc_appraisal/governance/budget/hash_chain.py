@@ -39,6 +39,7 @@ from mpc_appraisal.common import storage
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, remove_leftovers, write_whole
 
+ENDING = ".ledger"  # the file lies beside the data file, FILE.ledger
 FORMAT = "mpc_appraisal budget 1"
 MAGIC = f'{{"ledger":"{FORMAT}",'.encode()
 NOTHING = "0" * 64  # the hash before the first line

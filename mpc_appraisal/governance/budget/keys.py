@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, remove_leftovers, write_whole
+from mpc_appraisal.governance.budget.hash_chain import ENDING as LEDGER
 
 ENDING = ".salt"
 BYTES = 32
@@ -57,7 +58,7 @@ def twins(ledger: Path, content: str) -> list[str]:
     A ledger that records no digest, or whose key is not there, cannot be compared and is left out.
     """
     found = []
-    for other in sorted(ledger.parent.glob("*.ledger")):
+    for other in sorted(ledger.parent.glob(f"*{LEDGER}")):
         if other.resolve() == ledger or not place(other).is_file():
             continue
         try:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import TOGETHER, Ledger
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
 from mpc_appraisal.governance.budget.state import Answer, Charge, checked, spent_by
@@ -42,7 +43,7 @@ def ledger_beside(file: str | Path) -> Path:
     file = Path(file)
     if not file.name:
         raise InputError("ledger", str(file), "a file's name")
-    return file.with_name(file.name + ".ledger")
+    return file.with_name(file.name + ENDING)
 
 
 def subject(**parts: Any) -> str:
