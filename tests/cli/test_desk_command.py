@@ -78,7 +78,6 @@ def test_without_flask_the_error_says_what_to_install(tmp_path, monkeypatch):
 @pytest.fixture
 def opened(processes, places):
     """Returns the process of the desk, and the address that it has printed."""
-    pytest.importorskip("flask")
     names = ("requests", "ledgers", "runs", "catalogue")
     folders = [f"{name}={getattr(places, name)}" for name in names]
     process = processes.start("desk", [sys.executable, "-m", "mpc_appraisal.cli.app", "desk", *folders])
@@ -103,6 +102,8 @@ def test_the_desk_listens_on_the_loopback_alone_and_logs_no_token(opened, places
     assert process.wait(60).code == 0
 
 
+# Only a browser follows a page's policy, its cookie and its scripts. Chromium is no Python package that the extra could
+# bring. Without it, the tests with Flask's client still check each header, form and page.
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 class TestInABrowser:
     def test_a_request_is_read_and_answered(self, opened, places, tmp_path):

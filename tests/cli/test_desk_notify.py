@@ -111,7 +111,6 @@ def test_a_command_that_fails_or_hangs_is_said_and_ended(places, capsys, program
 
 
 def test_a_hanging_command_holds_up_no_page(places, tmp_path):
-    pytest.importorskip("flask")
     from desk import OWN, PORT
 
     from mpc_appraisal.cli.desk.app import make_app

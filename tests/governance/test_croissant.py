@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 
+import mlcroissant
 import pytest
 from linked_data import BASE, asked, bare, complete, graph, hostile
 
@@ -15,7 +16,6 @@ from mpc_appraisal.governance.catalogue.listing import NumericTarget
 from mpc_appraisal.governance.site import croissant, missing
 from mpc_appraisal.governance.site.croissant import MOST_FIELDS
 
-mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant, of the extra test, is not installed")
 AT = BASE + "croissant/one.json"
 
 

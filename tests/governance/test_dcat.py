@@ -7,12 +7,12 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pyshacl
 import pytest
 from linked_data import BASE, asked, bare, complete, graph, hostile
 
 from mpc_appraisal.governance.site import Publisher, dcat
 
-pyshacl = pytest.importorskip("pyshacl", reason="pyshacl, of the extra test, is not installed")
 SHAPES = Path(__file__).with_name("dcat_ap_3.ttl")
 
 

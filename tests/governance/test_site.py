@@ -267,6 +267,8 @@ QUERIES = {
 }
 
 
+# Only a browser runs the page's script. Without Chromium, which no Python package brings, the tests above still check
+# the script's digest in the policy, and the list that a page without scripts is.
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 def test_the_search_of_the_page_in_a_browser(tmp_path):
     written(tmp_path / "site")
@@ -281,6 +283,7 @@ def test_the_search_of_the_page_in_a_browser(tmp_path):
         assert [each for tag, each in page.tags if tag == "form"] == [{"class": "search", "role": "search"}]
 
 
+# Only a browser knows how wide a page is drawn, so that this needs Chromium too.
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 def test_no_page_is_wider_than_a_phone_or_a_desk(tmp_path):
     found = written(tmp_path / "site")

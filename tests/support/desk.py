@@ -103,7 +103,6 @@ def guard():
 @pytest.fixture
 def outside(places, guard):
     """A browser that was not let in."""
-    pytest.importorskip("flask")
     from mpc_appraisal.cli.desk.app import make_app
 
     return make_app(places, guard).test_client()
