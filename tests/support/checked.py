@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from three import QueueChannel, new_key
+from three import QueueChannel, in_threads, new_key
 
 from mpc_appraisal.mpc.integrity.message_check import DealerCheck, OwnerCheck, count_check, count_show
 from mpc_appraisal.mpc.integrity.replay import ReplayEngine
@@ -99,21 +98,7 @@ def run(program: Program, cheats: dict[int, Alter] | None = None) -> Sent:
         dealer = Dealer(keys, lambda correction: channel.send(correction, 0), checked=DealerCheck(channel, keys))
         dealer.run(script, lambda: None)
 
-    def guarded(f, *arguments):
-        try:
-            f(*arguments)
-        except BaseException as error:  # noqa: BLE001  the test looks at it
-            sent.errors.append(error)
-            for each in queues.values():
-                each.put(error)
-
-    threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
-    threads.append(threading.Thread(target=guarded, args=(dealer,)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * PATIENCE)
-        assert not thread.is_alive()
+    in_threads(owner, dealer, queues, sent.errors, 2 * PATIENCE)
     return sent
 
 

@@ -78,6 +78,36 @@ class Run:
         return (self.results[0] + self.results[1]).double() / 2.0**bits
 
 
+def in_threads(
+    owner: Callable[[int], None],
+    dealer: Callable[[], None],
+    queues: dict,
+    errors: list[BaseException],
+    patience: float | None = None,
+) -> None:
+    """Run both owners and the dealer, each in a thread, until all have ended.
+
+    What one raises goes into `errors` and into all queues, so that nobody waits for a party that has failed. No thread
+    may take more than `patience` seconds, if stated.
+    """
+
+    def guarded(f: Callable[..., None], *arguments: int) -> None:
+        try:
+            f(*arguments)
+        except BaseException as error:  # noqa: BLE001  the caller looks at it
+            errors.append(error)
+            for each in queues.values():
+                each.put(error)
+
+    threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
+    threads.append(threading.Thread(target=guarded, args=(dealer,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(patience)
+        assert not thread.is_alive()
+
+
 def run(program: Callable[[Engine], Any]) -> Run:
     """Run `program(engine)` at both owners, with the dealer working through the script of its dry run."""
     import json
@@ -98,20 +128,7 @@ def run(program: Callable[[Engine], Any]) -> Run:
         channel = QueueChannel(2, queues, shown)
         Dealer(keys, lambda correction: channel.send(correction, 0), channel.receive).run(script, lambda: None)
 
-    def guarded(f, *arguments):
-        try:
-            f(*arguments)
-        except BaseException as error:  # noqa: BLE001  raised in the test's own thread below
-            errors.append(error)
-            for each in queues.values():  # nobody waits for a party that has failed
-                each.put(error)
-
-    threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
-    threads.append(threading.Thread(target=guarded, args=(dealer,)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(owner, dealer, queues, errors)
     if errors:
         raise errors[0]
     return Run(results, engines, seen, dry, shown)
