@@ -47,7 +47,7 @@ def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
         names=party["names"],
         scale=party["scale"],
         counterparty_key=key_of(party),
-        purpose=Purpose.of(party.get("purpose")),
+        purpose=Purpose.of(party["purpose"]),
     )
 
 

@@ -197,6 +197,7 @@ def _controls(keys: dict[str, Any], path: Path, data: Any) -> Any:
     party |= {"requests": keys["requests"], "scale": "ignore"}
     if keys["role"] == MODEL_OWNER:
         party |= {"model": None, "train": str(path), "test": None, "listing": None, "salt": safeguards.NONE}
+        party |= {"purpose": None}  # a count has none of its own
         return _shown(safeguards.of_model_owner(party, _absolute), "asks for")
     name = keys["name"] or path.stem
     contents: dict[str, Callable[[], str]] = {} if data is None else {name: lambda: commit(data, bytes(32))}
