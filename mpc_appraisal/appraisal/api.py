@@ -11,6 +11,7 @@ may be renamed. The configuration that `_plan` makes may change only at all part
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.evaluation import Evaluation, as_evaluation, evaluated
 from mpc_appraisal.appraisal.given_data import Own, candidates_of, count_of_labels, names_of_classes, own_data
 from mpc_appraisal.appraisal.given_model import check_given
+from mpc_appraisal.appraisal.named_objects import as_release, as_session
 from mpc_appraisal.appraisal.plan import (
     DataOwnerInput,
     DisclosureControls,
@@ -31,7 +33,7 @@ from mpc_appraisal.appraisal.plan import (
     needs,
 )
 from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed, uses_model
-from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
+from mpc_appraisal.appraisal.sessions import Join, Session
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
@@ -39,6 +41,7 @@ from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, Recipe, check_gaps
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.data.resolution import AUTO
+from mpc_appraisal.data.scaling import out_of_scale
 from mpc_appraisal.data.scenarios import Candidate
 from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.methods import (
@@ -57,14 +60,13 @@ from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, own_
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import FITS
 from mpc_appraisal.mpc.net.launch import Emit
-from mpc_appraisal.release import Bit, Release, Value
+from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
 CONTROLS = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
+STANDARDISE = "standardise them by a recipe (`mpc-appraisal recipe infer`), or before they are given."
 L2 = 1e-2  # where neither the caller nor an estimator states one
-SESSIONS = {"plain": Plain, "spawn": Spawn}
-RELEASES = {"value": Value, "bit": Bit}
 
 
 @by_argument()
@@ -133,6 +135,8 @@ def appraise(
         InputError: An argument is bad; the error names it.
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
+
+    Warns UserWarning: Features of `train` are far larger than others, so that values may be wrong.
     """
     methods, seed, release = as_methods(method), check_seed(seed), as_release(release)
     l2 = None if l2 is None else check_l2(l2)
@@ -183,6 +187,8 @@ def _buyer(
     buyer = ModelOwnerInput(rows, tested, model, threshold, controls, same=same)
     if model is None:
         check_gaps(buyer.train, "train")
+    if rows is not None and (text := out_of_scale(rows, STANDARDISE)):
+        warnings.warn(text, stacklevel=4)
     return buyer
 
 
@@ -200,24 +206,6 @@ def _plan(
     public |= {} if recipe is None else {"recipe": recipe.digest}
     trains = partial(FITS[kind.name], l2=l2)
     return Plan(methods, l2, seed, config_hash(public), trains, public, release=release, model=kind)
-
-
-def as_release(stated: str | Release) -> Release:
-    """Return the release object, or the one that the name stands for. Raises InputError for an unknown name."""
-    if isinstance(stated, str):
-        if stated not in RELEASES:
-            raise InputError("release", repr(stated), f"one of {', '.join(RELEASES)}, or a release object")
-        return RELEASES[stated]()
-    return stated
-
-
-def as_session(stated: str | Session) -> Session:
-    """Return the session object, or the one that the name stands for. Raises InputError for an unknown name."""
-    if isinstance(stated, str):
-        if stated not in SESSIONS:
-            raise InputError("session", repr(stated), f"one of {', '.join(SESSIONS)}, or a session object")
-        return SESSIONS[stated]()
-    return stated
 
 
 def _of_one_market(data: Any) -> bool:

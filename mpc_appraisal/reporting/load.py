@@ -12,6 +12,8 @@ stay, because users' programs read them.
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +48,19 @@ def load(*folders: str | Path) -> DataFrame:
 
     Raises:
         InputError: A folder does not exist, is stated twice, or there is no run in any of them.
+
+    Warns UserWarning: No run in the folders has records, so that the frame is empty.
     """
     import pandas
 
     runs = run_folders(folders)
     frame, learned = frame_of(runs), learning_frame(runs)
     if not len(learned):
+        if not len(frame):
+            counted = Counter(each["state"] for each in frame.attrs["left_out"])
+            states = ", ".join(f"{count} {state}" for state, count in sorted(counted.items()))
+            text = f"no run has readable records ({states}), so the frame is empty; attrs['left_out'] has the reasons"
+            warnings.warn(text, stacklevel=2)
         return frame
     both = pandas.concat([each for each in (frame, learned) if len(each)], ignore_index=True)
     own = sorted(column for column in both.columns if column.startswith(SETTINGS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import oracles
 import pytest
@@ -76,3 +77,10 @@ def test_retraining_and_baselines_take_a_fit_and_no_method(work):
     assert work == {"fit": 3, "influence": 2, "gradient_norm": 2}
     assert all(one.utility is None for one in plain.values())
     assert all(one.utility is not None and one.value == plain[key].value for key, one in retrained.items())
+
+
+def test_features_far_larger_than_others_are_a_warning_at_the_line_of_the_caller():
+    large = replace(TRAIN, x=TRAIN.x * torch.tensor([1.0, 1.0, 50.0, 1.0]))
+    with pytest.warns(UserWarning, match="1 of 4 features are far larger than others: feature 2 ") as found:
+        appraise(OWN, train=large, test=TEST, method=GradientNorm(), session="plain", l2=1.0)
+    assert [Path(each.filename).name for each in found] == [Path(__file__).name]

@@ -131,6 +131,12 @@ def test_load_lists_what_has_no_records_and_no_place_of_it(root):
     assert "a whole line" in left["15"]["reason"]
 
 
+def test_load_says_that_no_run_has_records(root):
+    with pytest.warns(UserWarning, match=r"no run has readable records \(1 failed\), so the frame is empty"):
+        frame = mpc_appraisal.load(root / "13")
+    assert not len(frame) and frame.attrs["left_out"][0]["reason"] == "model.l2: got -1; expected 0 or more"
+
+
 def test_records_of_before_have_the_settings_of_their_command_line(tmp_path):
     line = json.loads(records("influence", 5, 0.1)[0].to_json())
     del line["settings"]
