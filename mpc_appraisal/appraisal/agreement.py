@@ -20,7 +20,6 @@ and both ledgers are charged before anything is shared.
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import sys
 from collections import Counter
@@ -29,14 +28,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from mpc_appraisal.appraisal.counted import SharedItems
+from mpc_appraisal.appraisal.decided import check_terms, decision_of, same_request
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import checks_weights, with_spread
-from mpc_appraisal.appraisal.plan import DataOwnerInput, Emit, ModelOwnerInput, OwnInput, Plan
-from mpc_appraisal.appraisal.questions import inputs_of, marks_of, questions_of
-from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
+from mpc_appraisal.appraisal.plan import DataOwnerInput, Emit, OwnInput, Plan
+from mpc_appraisal.appraisal.questions import marks_of, questions_of
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.common.text import printable
-from mpc_appraisal.governance.approval.decide import Request, decide
+from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.approval.schema import FORMAT
 from mpc_appraisal.governance.budget.ledgers import Key, subject
@@ -90,6 +90,7 @@ def consent(
     shared: SharedItems | None = None,
     emit: Emit = lambda event: None,
     purpose: Purpose | None = None,
+    offer: Mapping[str, Any] | None = None,
 ) -> Agreed:
     """Take steps 1 to 4, which every party calls at the same time, and return what was agreed.
 
@@ -105,21 +106,23 @@ def consent(
         shared: The sets whose shared items are counted after this, or None; the count is approved and charged here.
         emit: A function that receives progress events.
         purpose: What the model owner asks for, as it states it.
+        offer: What the model owner names of the data owner's standing offer that it takes.
 
     Raises:
-        DisagreementError: The parties' requests differ.
+        DisagreementError: The parties' requests differ, or the terms are others than the model owner has agreed to.
         InputError: A ledger refuses.
         ApprovalError: The data owner does not say yes.
         PeerError: Another party sent a message that cannot be read.
     """
     named = ROLES if plan.relayed else OWNERS  # where parties meet at a relay, the dealer is named
     keys = {each: key for each in named if (key := rendezvous.certified(each)) is not None}
-    request = make_request(plan, facts, published, listed, compared, keys, shared, purpose)
+    request = make_request(plan, facts, published, listed, compared, keys, shared, purpose, offer)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
-    inputs, address = _same_request(rendezvous, plan, own, request, encrypted_answers)
+    inputs, address = same_request(rendezvous, plan, own, request, encrypted_answers)
     ledgers = own.controls.ledgers if own is not None else None
     if own is not None and own.controls.show is not None:
         own.controls.show(request)
+    check_terms(plan, own, request, keys)
     if ledgers is not None:
         ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
@@ -132,7 +135,7 @@ def consent(
     message: dict[str, Any] = {}
     emit({"state": f"waiting for the data owner's yes to request {request.id}"})
     if isinstance(own, DataOwnerInput):
-        message = _decision(rendezvous, own, request, keys.get(MODEL_OWNER))
+        message = decision_of(rendezvous, plan, own, request, keys)
         message["answered"] = [list(key) for key in known]
         message["sealed"] = encrypted_answers.seal(address, list(known.values()))
     said = rendezvous.exchange("approval", message)[DATA_OWNER]
@@ -143,26 +146,6 @@ def consent(
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
 
 
-def _same_request(
-    rendezvous: Rendezvous, plan: Plan, own: OwnInput, request: Request, encrypted_answers: EncryptedAnswers
-) -> tuple[str, Any]:
-    """Take step 1. Returns the model owner's commitment to its inputs, and the address for which answers are encrypted.
-
-    Raises DisagreementError where another party's request has another digest, PeerError for a malformed message.
-    """
-    message: dict[str, Any] = {"digest": request.digest}
-    if isinstance(own, ModelOwnerInput):
-        message |= {"inputs": inputs_of(own, plan.methods), "key": encrypted_answers.address}
-    messages = rendezvous.exchange("request", message)
-    for name, theirs in messages.items():
-        if (digest := text_in(theirs, "digest", name)) != request.digest:
-            raise DisagreementError(f"the request is {request.id} here, {digest[:12]!r} at {name}")
-    inputs = text_in(messages[MODEL_OWNER], "inputs", MODEL_OWNER)
-    if not re.fullmatch("[0-9a-f]{64}", inputs):
-        raise PeerError(f"{MODEL_OWNER} sent {inputs[:40]!r} for a commitment to its inputs; expected 64 hex digits")
-    return inputs, messages[MODEL_OWNER].get("key")
-
-
 def _learners(plan: Plan, facts: dict[str, Facts]) -> set[str]:
     """Return the owners who learn something from the run.
 
@@ -170,23 +153,6 @@ def _learners(plan: Plan, facts: dict[str, Facts]) -> set[str]:
     """
     openings = [one for method in plan.methods for one in _openings(plan, method, list(facts.values()))]
     return {learner for one in openings if one.what != NORM_CHECK_WHAT for learner in one.to}
-
-
-def _decision(rendezvous: Rendezvous, own: DataOwnerInput, request: Request, key: str | None) -> dict[str, Any]:
-    """Take step 3: return the data owner's yes, as its message states it. Raises ApprovalError where there is none."""
-    controls = own.controls
-    decision = decide(
-        request,
-        controls.approval,
-        controls.requests,
-        controls.counterparty,
-        controls.patience,
-        rendezvous.check,
-        _say,
-        key=key,
-        lasts=controls.yes_expires,
-    )
-    return {"how": decision.how, "time": decision.time}
 
 
 def _charge(
@@ -275,6 +241,7 @@ def make_request(
     keys: Mapping[str, str] | None = None,
     shared: SharedItems | None = None,
     purpose: Purpose | None = None,
+    offer: Mapping[str, Any] | None = None,
 ) -> Request:
     """Return the request, which every party makes from the same public facts.
 
@@ -287,6 +254,7 @@ def make_request(
         keys: The SHA-256 of the parties' certificate keys, by role; None where the transport shows none.
         shared: The sets whose shared items are counted first; None for no count.
         purpose: What the model owner asks for, as it states it.
+        offer: What the model owner names of the data owner's standing offer that it takes.
     """
     described = plan.release.description
     doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
@@ -324,6 +292,7 @@ def make_request(
         | ({"metrics": metrics} if (metrics := sentences(plan.methods, plan.model.link is IDENTITY)) else {})
         | ({"keys": dict(keys)} if keys else {})
         | ({"purpose": purpose.as_dict()} if purpose is not None else {})
+        | ({"offer": dict(offer)} if offer is not None else {})
         | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
         | ({"resolution": first.resolution.as_dict()} if first.resolution is not None else {})
         | (shared.stated(openings) if shared is not None else {})

@@ -1,7 +1,8 @@
 """The facts that the owners announce before anything else: sizes, names, listings and what is asked for.
 
 In go a party's own input and the plan; out come the facts of every candidate, what its listing says, how its columns
-and classes fit the model owner's, and the purpose of the model owner. Every party checks the same and fails alike.
+and classes fit the model owner's, the purpose of the model owner and the standing offer that it takes. Every party
+checks the same and fails alike.
 Whatever is added here is seen by all parties, so that it has to be public, and needs a line in `message_schemas`.
 """
 
@@ -32,11 +33,12 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
 def exchange_facts(
     rendezvous: Rendezvous, own: OwnInput, plan: Plan
-) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None], dict[str, Match], Purpose | None]:
+) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None], dict[str, Match], Purpose | None, dict[str, Any] | None]:
     """Exchange sizes, names and listings, and check that they fit; every party checks the same and fails alike.
 
     Returns three mappings from a candidate's name: to its facts, to what its listing says or None, and to how its
-    columns and classes fit the model owner's; and the purpose that the model owner states, or None.
+    columns and classes fit the model owner's; the purpose that the model owner states, or None; and what it names of
+    the data owner's standing offer that it takes, or None.
     """
     messages = rendezvous.exchange("facts", _facts_message(own, plan))
     buyer, sets = messages[MODEL_OWNER], messages[DATA_OWNER]["candidates"]
@@ -55,13 +57,14 @@ def exchange_facts(
     sizes = (buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"])
     link = plan.model.link.name
     facts = {each["name"]: Facts(*sizes, each["rows"], plan.l2, link=link) for each in sets}
-    return with_resolution(facts, messages[DATA_OWNER], plan), listed, matches, _purpose_in(buyer)
+    return with_resolution(facts, messages[DATA_OWNER], plan), listed, matches, _purpose_in(buyer), buyer.get("offer")
 
 
-def purpose_message(own: ModelOwnerInput) -> dict[str, Any]:
-    """Return what the model owner's message says of its purpose."""
-    purpose = own.controls.purpose
-    return {} if purpose is None else {"purpose": purpose.as_dict()}
+def asking_message(own: ModelOwnerInput) -> dict[str, Any]:
+    """Return what the model owner's message says of its purpose and of the offer that it takes."""
+    purpose, offer = own.controls.purpose, own.controls.offer
+    found = {} if purpose is None else {"purpose": purpose.as_dict()}
+    return found | ({} if offer is None else {"offer": offer.named})
 
 
 def _purpose_in(message: Mapping[str, Any]) -> Purpose | None:
@@ -90,7 +93,7 @@ def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
                 "train_rows": own.train.rows if own.train else 0,
                 "test_rows": own.test.rows if own.test else 0,
             }
-            | purpose_message(own)
+            | asking_message(own)
             | published(own.names, own.controls.names)
         )
     if isinstance(own, DataOwnerInput):
@@ -145,4 +148,14 @@ def _expect(listings: Sequence[Listing | None], listed: Mapping[str, dict[str, A
         if ours != other:
             found = "none" if other is None else f"{other['digest'][:12]} at {DATA_OWNER}"
             kept = "none" if ours is None else f"{ours['digest'][:12]} at {MODEL_OWNER}"
-            raise DisagreementError(f"listing {name!r}: {kept}, {found}; expected the same listing, to the letter")
+            raise DisagreementError(
+                f"listing {name!r}: {kept}, {found}; expected the same listing, to the letter{_terms(ours, other)}"
+            )
+
+
+def _terms(ours: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
+    """Name each term of a listing with its two values, where both sides have the listing."""
+    if ours is None or other is None:
+        return ""
+    keys = [key for key in ("price", "currency", "commitment") if ours[key] != other[key]]
+    return "".join(f"; {key}: {ours[key]} at {MODEL_OWNER}, {other[key]} at {DATA_OWNER}" for key in keys)

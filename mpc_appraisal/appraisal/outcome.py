@@ -132,7 +132,7 @@ class Run:
             release=release_of(release, method, f, outcome, key in agreed.answers, bound),
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval}
-            | {key: agreed.request.content[key] for key in ("purpose",) if key in agreed.request.content},
+            | {key: agreed.request.content[key] for key in ("purpose", "offer") if key in agreed.request.content},
             budget=ledgers.left(name) if ledgers is not None else None,
             warnings=warnings_of(self.findings, name),
             metric=method.measure.stated,

@@ -124,7 +124,7 @@ def _appraise(
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     check_reprs(plan)
-    facts, listed, matches, purpose = exchange_facts(rendezvous, own, plan)
+    facts, listed, matches, purpose, offer = exchange_facts(rendezvous, own, plan)
     shared_sets = shared_items(rendezvous, plan, own, matches)
     own = in_order(own, matches, next(iter(facts.values())).classes)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
@@ -148,7 +148,7 @@ def _appraise(
     computed = with_spread(facts, ready)
     rehearsed = _rehearsed(role, plan, computed, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
-    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit, purpose)
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit, purpose, offer)
     run = Run(role, plan, computed, listed, agreed, seconds, session_name, tuple(own_findings))
     if shared_sets is not None:
         run.overlaps = count_shared(rendezvous, plan, own, shared_sets)

@@ -31,6 +31,8 @@ from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
+from mpc_appraisal.governance.offers.grant import Offering
+from mpc_appraisal.governance.offers.offer import Offer
 from mpc_appraisal.methods import Appraiser
 from mpc_appraisal.methods.metrics import ByMetric
 from mpc_appraisal.models.base import LinearModel
@@ -160,6 +162,9 @@ class DisclosureControls:
             accepts every key.
         yes_expires: The seconds after which a yes that was not used is no longer valid.
         purpose: What the model owner asks for, which stands in the request.
+        offer: At the model owner, the data owner's standing offer that it takes.
+        offers: At the data owner, the standing offers under which it answers; None for none.
+        agreed: At the model owner, the request to whose terms it has said yes; None accepts those of any request.
 
     Raises:
         InputError: `names` or `scale` is another word.
@@ -178,6 +183,9 @@ class DisclosureControls:
     counterparty_key: str | None = None
     yes_expires: float = WEEK
     purpose: Purpose | None = None
+    offer: Offer | None = None
+    offers: Offering | None = None
+    agreed: Request | None = None
 
     def __post_init__(self) -> None:
         check_how(self.names)

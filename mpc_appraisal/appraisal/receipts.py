@@ -141,7 +141,8 @@ class _Receipts:
                     "answers": {},
                     "ledgers": {owner: said[owner]["heads"].get(r.candidate) for owner in OWNERS},
                     "keys": dict(self.keys),
-                },
+                }
+                | _offer(r.request),
             )
             content["answers"][r.method] = self._digest(r, said)
         return contents
@@ -177,3 +178,10 @@ class _Receipts:
         except InputError as error:
             raise PeerError(f"{self._other} did not sign the same receipt ({error.name})") from error
         return found
+
+
+def _offer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the offer under which a request was answered, as a receipt has it; nothing where another yes was given."""
+    if request["how"] != "offer":
+        return {}
+    return {"offer": {key: request["offer"][key] for key in ("name", "digest")}}

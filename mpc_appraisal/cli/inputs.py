@@ -7,6 +7,7 @@ added. No file of another role may be opened, and nothing here may be sent: this
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -239,11 +240,13 @@ def _contents(files: _PartyFiles, places: dict[str, str]) -> dict[str, Callable[
 def shown(own: OwnInput, folder: Path) -> OwnInput:
     """Return the same input with a control that shows the owner the request before the appraisal starts.
 
-    The request's text goes into `folder`/request.md, and one line about it goes to standard error.
+    The request's text goes into `folder`/request.md, its content into request.json, which party.agreed may name, and
+    one line about it goes to standard error.
     """
 
     def show(request: Request) -> None:
         (folder / "request.md").write_text(request.text(), encoding="utf-8")
+        (folder / "request.json").write_text(json.dumps(request.content, indent=1) + "\n", encoding="utf-8")
         asked = "asks for" if isinstance(own, ModelOwnerInput) else "is asked for"
         line = f"this side {asked} request {request.id}; its text: {os.path.relpath(folder / 'request.md')}"
         print(line, file=sys.stderr, flush=True)

@@ -42,8 +42,9 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     config = without_added(with_one_integrity(stable(OmegaConf.to_container(kept, resolve=True))))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)
-    if config["party"].get("purpose") is None:
-        config["party"].pop("purpose", None)
+    for key in ("purpose", "offer", "offers", "agreed"):
+        if config["party"].get(key) is None:
+            config["party"].pop(key, None)
     refuse_unfit(config)
     config["data"].pop("alike", None)  # a default of scenario.labels, which stands here too
     if config["party"].get("resolution") == AUTO:

@@ -20,9 +20,13 @@ from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.governance.approval.changed_terms import read_request
 from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.budget.ledgers import EVERY
 from mpc_appraisal.governance.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
+from mpc_appraisal.governance.offers.grant import Offering
+from mpc_appraisal.governance.offers.offer import Offer
+from mpc_appraisal.governance.offers.taken import FILE
 from mpc_appraisal.release import LedgerSet, Policy, ledger_beside
 
 NONE = "none"  # the word for no ledger, and for no salt
@@ -48,6 +52,8 @@ def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
         scale=party["scale"],
         counterparty_key=key_of(party),
         purpose=Purpose.of(party["purpose"]),
+        offer=Offer.read(absolute(party["offer"]), "party.offer") if party["offer"] else None,
+        agreed=read_request(absolute(party["agreed"]), "party.agreed") if party["agreed"] else None,
     )
 
 
@@ -113,7 +119,30 @@ def of_data_owner(
         scale=party["scale"],
         counterparty_key=key_of(party),
         yes_expires=expiry_of(party),
+        offers=offers_of(party, absolute, places),
     )
+
+
+def offers_of(party: Party, absolute: Absolute, places: Mapping[str, str]) -> Offering | None:
+    """Return the data owner's standing offers, or None if party.offers states no folder.
+
+    The answers that they give are counted in the folder of each candidate's ledger. Raises InputError for a folder that
+    is not there, and where there is no ledger.
+    """
+    if party["offers"] is None:
+        return None
+    folder, stated = absolute(party["offers"]), one_each(party, "ledger", len(places))
+    if not folder.is_dir():
+        raise InputError("party.offers", party["offers"], "a folder of offers, as `mpc-appraisal offer make` makes it")
+    if NONE in stated:
+        expected = "a ledger beside party.offers: the answers that offers give are counted in its folder"
+        raise InputError("party.ledger", NONE, expected)
+    ledgers = [
+        ledger_beside(absolute(path)) if ledger is None else absolute(ledger)
+        for ledger, path in zip(stated, places.values(), strict=True)
+    ]
+    counts = {name: ledger.parent / FILE for name, ledger in zip(places, ledgers, strict=True)}
+    return Offering(str(folder), counts)
 
 
 def ledgers_of(

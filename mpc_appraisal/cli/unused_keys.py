@@ -26,6 +26,9 @@ BETWEEN = {
     "patience": 3600,
     "yes_expires": 7,
     "counterparty_key": None,
+    "offer": None,
+    "offers": None,
+    "agreed": None,
 }
 GUARDING = ("ledger", "policy")  # the keys among them that promise a protection; a run on one machine refuses them
 # Keys that mean something only for a file, with their defaults.

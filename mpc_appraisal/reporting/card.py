@@ -40,6 +40,7 @@ HOW = {
     "command": "by a person, with a command",
     "policy": "by the data owner's standing policy",
     "stated": "stated beforehand, with the configuration",
+    "offer": "by the data owner's standing offer",
 }
 SIDES = {
     "spawn": "a trial with both sides on one machine",
@@ -355,8 +356,17 @@ def _approval(record: Record) -> list[tuple[str, str]]:
         ("request", shown(request["id"], NAME)),
         ("its SHA-256", request["digest"]),
         ("approved", f"{HOW[request['how']]}, {shown(request['time'], NAME)}"),
+        *_offer(request.get("offer"), request["how"]),
         *_purpose(request.get("purpose")),
     ]
+
+
+def _offer(offer: dict | None, how: str) -> list[tuple[str, str]]:
+    if offer is None:
+        return []
+    label, price = "under the offer" if how == "offer" else "offer that gave no yes", offer.get("price")
+    facts = [(label, shown(offer["name"], NAME)), ("the offer's SHA-256", offer["digest"])]
+    return facts + [("price of one answer", f"{price['amount']:g} {price['currency']}")] if price else facts
 
 
 def _purpose(purpose: dict[str, str] | None) -> list[tuple[str, str]]:

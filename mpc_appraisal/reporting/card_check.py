@@ -81,7 +81,12 @@ def _checked_receipt(records: list[Record], certificates: Mapping[str, x509.Cert
         if encoded != found.signatures[role]["key"]:
             raise InputError(role, "a certificate of another key", found.content["keys"][role])
     for one in records:
-        stated = {"candidate": one.candidate, "request": (one.request or {}).get("digest"), "config": one.config_hash}
+        request = one.request or {}
+        offer = request.get("offer") if request.get("how") == "offer" else None
+        named = None if offer is None else {key: offer[key] for key in ("name", "digest")}
+        if named != found.content.get("offer"):
+            raise InputError("record.request.offer", named, str(found.content.get("offer")))
+        stated = {"candidate": one.candidate, "request": request.get("digest"), "config": one.config_hash}
         for key, value in stated.items():
             if value != found.content[key]:
                 raise InputError(f"record.{key}", value, found.content[key])

@@ -45,6 +45,7 @@ def _of_owners(part: Part) -> Part:
 
 
 CONTENT = schema.record(
+    {"offer": schema.record(name=NAME, digest=SHA256)},  # the standing offer under which the answers were given
     format=whole(FORMAT, FORMAT),
     candidate=NAME,
     request=SHA256,  # the digest of the request that the data owner approved

@@ -32,7 +32,7 @@ from mpc_appraisal.common.schema import (
     zoned_time,
 )
 
-HOW = ("command", "policy", "stated")  # how a request can have been approved
+HOW = ("command", "policy", "stated", "offer")  # how a request can have been approved
 
 
 def number_of(key: str, value: object, kind: Callable[[Any], float]) -> float | int | None:
@@ -164,6 +164,12 @@ LISTING = _facts(
     price=number(0),
     currency=matching("[A-Z]{3}", "three capital letters"),
 )
+# A standing offer of the data owner, with the price of one answer.
+OFFER = record(
+    {"price": record(amount=number(0), currency=matching("[A-Z]{3}", "three capital letters"))},
+    name=matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "an offer's name"),
+    digest=SHA256,
+)
 # What the data owner approved, and how.
 REQUEST = _facts(
     ("id", "digest", "how", "time"),
@@ -172,6 +178,7 @@ REQUEST = _facts(
     how=one_of(*HOW),
     time=zoned_time(),
     purpose=record(kind=TEXT, text={"type": "string"}),  # what the model owner asked for, as it stated it
+    offer=OFFER,  # the standing offer that the model owner named; it gave the yes where `how` is "offer"
 )
 # The ledger that was charged, and what is left of its budget.
 BUDGET = _facts(
@@ -200,7 +207,7 @@ RECOMPUTE = _facts(
     model=TEXT,  # the kind of model, where it is not softmax regression
 )
 # Keys that are left out where they are not known, so that records stay as they were without them.
-LEFT_OUT = ("model", "purpose")
+LEFT_OUT = ("model", "purpose", "offer")
 # What the owners counted before the appraisal: how many of the data owner's rows or keys the model owner has already.
 OVERLAP = _facts(
     ("what", "minimum", "items"),

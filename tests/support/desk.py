@@ -28,7 +28,7 @@ MARKUP = "<img src=x onerror=alert(1)>\"&'"  # a name of the other party
 
 def places_in(folder: Path) -> Places:
     """The folders of an owner, all of them there and empty."""
-    found = Places(*(folder / name for name in ("requests", "data", "out", "catalogue")))
+    found = Places(*(folder / name for name in ("requests", "data", "out", "catalogue", "offers")))
     for place in (found.requests, found.ledgers, found.runs, found.catalogue):
         place.mkdir(mode=0o700, parents=True)
     return found

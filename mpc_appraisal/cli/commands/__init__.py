@@ -32,6 +32,10 @@ ABOUT: dict[str, tuple[str, str]] = {
         "check a method of your own, on shares against plaintext",
         "method check mpc_appraisal.methods:GradientNorm",
     ),
+    "offer": (
+        "make, list and withdraw standing offers that are answered without a person",
+        "offer list in=offers",
+    ),
     "overlap": (
         "count the rows or keys that both owners have",
         "overlap role=model_owner address=tcp://127.0.0.1:29500 file=train.npz tls=certificates/model_owner",

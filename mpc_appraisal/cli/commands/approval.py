@@ -97,6 +97,8 @@ def _show(arguments: Sequence[str], console: Any) -> None:
     queue, (id,), _ = _stated("show", arguments, 1)
     asked = queue.read(id)
     print(f"From {shown(asked.counterparty, 200)}, {shown(asked.time)}; {asked.state}.")
+    if asked.note:
+        print(shown(asked.note, 4000))
     print(asked.request.text(), end="")
 
 

@@ -44,6 +44,8 @@ def table(checked: Checked) -> Table:
     for one in checked.records:
         told = one.answer if one.method in checked.receipt.salts else None
         rows.append((f"answer of {shown(one.method)}", told or "not shown to this party"))
+    if "offer" in content:
+        rows.append(("under the offer", f"{content['offer']['name']} ({content['offer']['digest']})"))
     rows += [("request", content["request"]), ("configuration", content["config"])]
     for role, head in content["ledgers"].items():
         owner, signed = role.replace("_", " "), checked.receipt.signatures[role]

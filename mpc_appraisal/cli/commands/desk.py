@@ -18,25 +18,27 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.table import TableCollector
 
 USAGE = """usage: mpc-appraisal desk [requests=DIR] [ledgers=DIR] [runs=DIR]
-       [catalogue=DIR] [port=N] [notify=COMMAND]
+       [catalogue=DIR] [offers=DIR] [port=N] [notify=COMMAND]
 
 serve pages on 127.0.0.1, for this machine's user alone, until Ctrl-C. A data
 owner reads the requests that wait, with what each would cost, says yes or no to
-it, and sees budgets, past answers with their cards, and its listings. A model
-owner compares candidates by value, verdict and price. The command prints the
-address. It holds a token and lets one browser in; then the next one is printed
+it, and sees budgets, past answers with their cards, its listings, and its
+offers with what is left of them this month. A model owner compares candidates
+by value, verdict and price. The command prints the address. It holds a token
+and lets one browser in; then the next one is printed
 
 requests=DIR:  the folder of the requests (default: requests)
 ledgers=DIR:   the folder of the ledgers, *.ledger (default: this folder)
 runs=DIR:      the folder of the runs (default: out)
 catalogue=DIR: the folder of the listings (default: catalogue)
+offers=DIR:    the folder of the standing offers (default: offers)
 port=N:        the port; 0, the default, takes a free one
 notify=COMMAND: a program with its arguments that runs for each new request,
                yes, no and answer, and is given one line of JSON on standard
                input. No shell reads it
 
 It needs Flask: pip install 'mpc_appraisal[desk]'"""
-FOLDERS = ("requests", "ledgers", "runs", "catalogue")
+FOLDERS = ("requests", "ledgers", "runs", "catalogue", "offers")
 KEYS = (*FOLDERS, "port", "notify")
 
 

@@ -194,10 +194,10 @@ def _controls(keys: dict[str, Any], path: Path, data: Any) -> Any:
 
     party = {key: keys[key] for key in ("counterparty", "counterparty_key", "ledger", "policy", "approval", "names")}
     party |= {key: number(key, keys[key], float) for key in ("patience", "yes_expires")}
-    party |= {"requests": keys["requests"], "scale": "ignore"}
+    party |= {"requests": keys["requests"], "scale": "ignore", "offers": None}  # an offer is of appraisals
     if keys["role"] == MODEL_OWNER:
         party |= {"model": None, "train": str(path), "test": None, "listing": None, "salt": safeguards.NONE}
-        party |= {"purpose": None}  # a count has none of its own
+        party |= {"purpose": None, "offer": None, "agreed": None}  # a count has none of its own
         return _shown(safeguards.of_model_owner(party, _absolute), "asks for")
     name = keys["name"] or path.stem
     contents: dict[str, Callable[[], str]] = {} if data is None else {name: lambda: commit(data, bytes(32))}

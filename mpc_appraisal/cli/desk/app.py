@@ -19,7 +19,7 @@ from flask import Flask, Response, g, redirect, render_template, request, url_fo
 from jinja2 import ChoiceLoader, PackageLoader, StrictUndefined
 from werkzeug.exceptions import HTTPException
 
-from mpc_appraisal.cli.desk import answers, budgets, decisions, listings
+from mpc_appraisal.cli.desk import answers, budgets, decisions, listings, offers
 from mpc_appraisal.cli.desk.guard import CARD_POLICY, HEADERS, SAFE, Guard, Refusal
 from mpc_appraisal.cli.desk.places import Places
 from mpc_appraisal.common.errors import AppraisalError
@@ -111,7 +111,7 @@ def _style() -> str:
 
 
 def _of_the_data_owner(app: Flask, places: Places) -> None:
-    """Add the pages of a data owner: requests, budgets, answers and listings."""
+    """Add the pages of a data owner: requests, budgets, answers, listings and offers."""
 
     @app.get("/")
     def waiting() -> str:
@@ -140,6 +140,10 @@ def _of_the_data_owner(app: Flask, places: Places) -> None:
     @app.get("/answers")
     def given() -> str:
         return render_template("answers.html.jinja", **answers.given(places))
+
+    @app.get("/offers")
+    def offered() -> str:
+        return render_template("offers.html.jinja", **offers.all_offers(places))
 
     @app.get("/listings")
     def listed() -> str:

@@ -82,7 +82,13 @@ def one(places: Places, id: str) -> dict[str, Any]:
     pending = RequestQueue(places.requests).read(id)
     found: dict[str, Any] = {"row": _row(pending), "words": WORDS[pending.state], "open": pending.state in OPEN}
     found |= {"text": unwrapped(pending.request.text()), "digest": pending.request.digest, "most": MOST}
-    found |= {"counterparty": pending.counterparty, "costs": [], "bad": [], "error": ""}
+    found |= {
+        "note": shown(pending.note, 4000),
+        "counterparty": pending.counterparty,
+        "costs": [],
+        "bad": [],
+        "error": "",
+    }
     if found["open"]:
         try:
             found["costs"], found["bad"] = previews(pending.request, pending.counterparty, places.ledger_files())

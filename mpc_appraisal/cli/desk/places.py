@@ -13,6 +13,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER as REQUESTS
 from mpc_appraisal.governance.budget.hash_chain import ENDING
+from mpc_appraisal.governance.offers.book import FOLDER as OFFERS
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Places:
         ledgers: the folder with the ledgers, which lie beside the data files by default.
         runs: the folder of the runs, with their records and cards in it or below it.
         catalogue: the folder of the listings.
+        offers: the folder of the standing offers, whose answers are counted in the folder of the ledgers.
     """
 
     requests: Path = Path(REQUESTS)
     ledgers: Path = Path()
     runs: Path = Path("out")
     catalogue: Path = Path("catalogue")
+    offers: Path = Path(OFFERS)
 
     def ledger_files(self) -> list[Path]:
         """Return the ledgers in their folder, by name. Links that lead out of the folder are left out."""

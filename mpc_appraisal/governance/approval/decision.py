@@ -37,13 +37,17 @@ class ApprovalError(AppraisalError):
         """Return the message for the other party, which leaves out the owner's reasons."""
         return self._public
 
+    def beside(self, reason: str) -> ApprovalError:
+        """Return the same error with one more reason, which both parties may read."""
+        return ApprovalError(f"{self}. {reason}", f"{self._public}. {reason}")
+
 
 @dataclass(frozen=True)
 class Decision:
     """A yes to one request.
 
     Attributes:
-        how: 'command', 'policy' or 'stated'.
+        how: 'command', 'policy', 'stated' or 'offer'.
         time: the time at which the yes was said, ISO in UTC.
         digest: the digest of the request that the yes is for.
     """

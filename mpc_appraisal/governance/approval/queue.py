@@ -40,6 +40,7 @@ FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which an unused yes expires
 ID = re.compile(r"[0-9a-f]{12}")
 WRITTEN = ("json", "md", "yes", "no")  # the endings of the files that are written, and not renamed
+LONGEST_NOTE = 4000  # characters
 MOST = 1 << 26  # the largest size of a file of the queue, in bytes
 
 
@@ -55,6 +56,7 @@ class PendingRequest:
         counterparty: the name of the party that asks.
         time: the time at which the request was put here, ISO in UTC.
         reason: the reason of a no, or what is wrong with a damaged request.
+        note: what this owner's own program says of the request; it is no part of it.
     """
 
     id: str
@@ -63,10 +65,18 @@ class PendingRequest:
     counterparty: str = ""
     time: str = ""
     reason: str = ""
+    note: str = ""
 
 
 _ASKED = Schema(
-    record({"lasts": number(0)}, content={}, digest=hexadecimal(64), counterparty=NAME, time=NAME, used=whole(0))
+    record(
+        {"lasts": number(0), "note": WORDS},
+        content={},
+        digest=hexadecimal(64),
+        counterparty=NAME,
+        time=NAME,
+        used=whole(0),
+    )
 )
 _SAID = Schema(record(answer=one_of("yes", "no"), digest=hexadecimal(64), counterparty=NAME, time=NAME, reason=WORDS))
 _COUNTERPARTY, _REASON = Schema(NAME), Schema(WORDS)
@@ -86,8 +96,10 @@ class RequestQueue:
     def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
         self.folder, self._clock, self._lasts = Path(folder), clock, lasts
 
-    def put(self, request: Request, counterparty: str) -> Path:
+    def put(self, request: Request, counterparty: str, note: str = "") -> Path:
         """Put the request into the queue, or put it there again, and return the path of its text.
+
+        note: what this owner's own program says of the request.
 
         An unused yes for this digest and counterparty still counts until it expires, and a no stays. Raises InputError
         for a request that shares its id with a different request in the queue, because the owner may have read the
@@ -102,6 +114,7 @@ class RequestQueue:
                 raise InputError("request", request.id, "another id: a different request of this id waits in the queue")
             entry = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
             entry |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
+            entry |= {"note": note[:LONGEST_NOTE]} if note else {}
             self._tidy(request.id)
             write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
             content = json.dumps(entry, indent=1, sort_keys=True) + "\n"
@@ -190,7 +203,8 @@ class RequestQueue:
             used = "used" if self._used(id) > entry["used"] else "pending"
             late = yes is not None and self._late(yes, entry.get("lasts", WEEK))
         state = "no" if no else "expired" if late else "yes" if yes else used
-        return PendingRequest(id, state, request, entry["counterparty"], entry["time"], no["reason"] if no else "")
+        reason, note = no["reason"] if no else "", entry.get("note", "")
+        return PendingRequest(id, state, request, entry["counterparty"], entry["time"], reason, note)
 
     def all(self) -> list[PendingRequest]:
         """Return all requests in the queue, the damaged ones too, the oldest first."""
@@ -202,6 +216,13 @@ class RequestQueue:
     def pending(self) -> list[PendingRequest]:
         """Return the requests that wait for an answer, those with an expired yes among them."""
         return [pending for pending in self.all() if pending.state in ("pending", "expired")]
+
+    def approved(self, counterparty: str, candidates: list[str]) -> Request | None:
+        """Return the request of these candidates that the counterparty made last of those with a yes, or None."""
+        if not self.folder.is_dir():
+            return None
+        found = [one for one in self.all() if one.state in ("yes", "used") and one.counterparty == counterparty]
+        return next((one.request for one in reversed(found) if one.request.candidates == candidates), None)
 
     def _late(self, said: dict[str, Any], lasts: float) -> bool:
         """Say whether a yes was said too long ago to be used."""

@@ -170,6 +170,8 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
     )
     if "purpose" in content:
         asked.append(Purpose(**content["purpose"]).sentence + " Nothing in this software holds it to that.")
+    if "offer" in content:
+        asked.append(_offer(content["offer"]))
     opened = [f"The result ({release['kind']}): {release['words']}"]
     opened += [
         f"Opened to the {_roles(o['to'])}: {o['what']}; {_count(o['numbers'], 'number')}, "
@@ -214,6 +216,15 @@ def _data(candidate: dict[str, Any]) -> str:
     return (
         f"{sizes}; listed as {_name(listing['name'])}, {price.strip()}; digest of the listing: {listing['digest']}; "
         f"commitment to the data: {listing['commitment']}."
+    )
+
+
+def _offer(offer: dict[str, Any]) -> str:
+    price = offer.get("price")
+    words = "no price is stated" if price is None else f"{_number(price['amount'])} {price['currency']} for one answer"
+    return (
+        f"The model owner takes the data owner's standing offer {_name(offer['name'])}, at this price: {words}. "
+        f"SHA-256 of the offer: {offer['digest']}."
     )
 
 

@@ -52,6 +52,12 @@ OVERLAP = record(
     words=WORDS,
     trust=WORDS,
 )
+# The price is that of one answer; see `governance.offers`.
+OFFER = record(
+    {"price": record(amount=number(0), currency=matching("[A-Z]{3}", "three capital letters"))},
+    name=matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "an offer's name"),
+    digest=hexadecimal(64),
+)
 RESOLUTION = record(scale=whole(1, 2**16 - 1), bits=whole(1, 16))
 # A target that is a number is one output of linear regression; every other model has two classes or more.
 _NUMBER_OR_CLASSES = {
@@ -69,6 +75,7 @@ CONTENT = Schema(
             "resolution": RESOLUTION,  # every number of the candidates is k / scale for an integer k of so many bits
             "purpose": PURPOSE,  # what the model owner asks for, as it states it
             "overlap": OVERLAP,  # what both owners count before the appraisal
+            "offer": OFFER,  # the standing offer of the data owner that the model owner names
         },
         format=one_of(FORMAT),
         methods=many(record(name=NAME, settings=WORDS, opens=WORDS)),

@@ -4,6 +4,7 @@
     catalogue.jsonld          all, in DCAT-AP 3
     listings/NAME.html, .json one listing: its page, and its own file as the owner published it
     croissant/NAME.json       the same in Croissant 1.1
+    offers/NAME.json          a standing offer, as its owner signed it
 
 In go the listings of a catalogue and what its publisher says; out comes the folder. It needs no server: addresses are
 relative, nothing is fetched, and without its script the first page is a list. A page may be changed, but not where it
@@ -28,15 +29,20 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.imported import Imported
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.governance.catalogue.store import words_of
+from mpc_appraisal.governance.offers.offer import Offer
 from mpc_appraisal.governance.site.croissant import croissant
 from mpc_appraisal.governance.site.dcat import Publisher, dcat
 from mpc_appraisal.governance.site.listing_page import price_words, safe, sections_of, subtitle_of
+from mpc_appraisal.governance.site.standing import FOLDER as OFFERS
+from mpc_appraisal.governance.site.standing import offers_of, section_of
 from mpc_appraisal.governance.site.words import description_of, title_of
 from mpc_appraisal.reporting.layout import split
 from mpc_appraisal.reporting.page import render
+from mpc_appraisal.reporting.table import counted
 
 MARK = '<meta name="generator" content="mpc_appraisal catalogue site">'
 FOLDERS = ("listings", "croissant")
+EVERY_FOLDER = (*FOLDERS, OFFERS)  # the folder of offers is made where there is an offer
 MOST_WORDS = 1 << 16  # characters of a listing in which the page's search looks for words
 MOST_EMBEDDED = 1 << 18  # characters of Croissant that a listing's page holds; beyond, it links to the file alone
 LEAD = 300  # characters of a description that the first page shows
@@ -69,6 +75,7 @@ def write_site(
     listings: Sequence[Listing],
     publisher: Publisher,
     imported: Sequence[Imported] = (),
+    offers: Sequence[Offer] = (),
 ) -> list[Path]:
     """Write the site and return its files, the first page first; files of listings that are gone are removed.
 
@@ -77,6 +84,7 @@ def write_site(
         listings: the listings, in the order in which the first page shows them.
         publisher: what is said of the catalogue.
         imported: descriptions by others, which the first page shows after the listings, and which lead elsewhere.
+        offers: the standing offers in force, each of which stands on the page of its listing.
 
     Raises InputError where the folder holds something else, or cannot be written.
     """
@@ -84,12 +92,13 @@ def write_site(
     check_folder(folder)
     written = []
     try:
-        for name in FOLDERS:
+        for name in EVERY_FOLDER if offers else FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for name, text in _files(listings, publisher, imported):
+        for name, text in _files(listings, publisher, imported, offers):
             write_whole(folder / name, text)
             written.append(folder / name)
-        for path in [path for name in FOLDERS for path in (folder / name).iterdir()]:
+        kept = [folder / name for name in EVERY_FOLDER if (folder / name).is_dir()]
+        for path in [path for place in kept for path in place.iterdir()]:
             if path not in written and path.suffix in (".html", ".json"):
                 path.unlink()
     except OSError as error:
@@ -110,15 +119,18 @@ def check_folder(folder: Path) -> None:
 
 
 def _files(
-    listings: Sequence[Listing], publisher: Publisher, imported: Sequence[Imported]
+    listings: Sequence[Listing], publisher: Publisher, imported: Sequence[Imported], offers: Sequence[Offer]
 ) -> Iterator[tuple[str, str]]:
     """Yield each file's path in the site and its content, the first page last: its links lead to what is there."""
     yield "catalogue.jsonld", _json(dcat(listings, publisher))
+    by_name = {listing.name: offers_of(listing, offers) for listing in listings}
+    for offer in [one for found in by_name.values() for one in found]:
+        yield f"{OFFERS}/{offer.name}.json", offer.text()
     for listing in listings:
         data = croissant(listing, publisher.url or "../")
         yield f"croissant/{listing.name}.json", _json(data)
         yield f"listings/{listing.name}.json", listing.text()
-        yield f"listings/{listing.name}.html", _page(listing, publisher, data)
+        yield f"listings/{listing.name}.html", _page(listing, publisher, data, by_name[listing.name])
     script = render("site.js.jinja")
     yield (
         "index.html",
@@ -127,14 +139,17 @@ def _files(
             title=safe(publisher.title),
             description=safe(publisher.words(len(listings))),
             publisher=publisher.name and safe(publisher.name),
-            entries=[*map(_entry, listings), *map(_foreign, imported)],
+            entries=[*(_entry(one, by_name[one.name]) for one in listings), *map(_foreign, imported)],
             script=script,
             script_hash=f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'",
         ),
     )
 
 
-def _page(listing: Listing, publisher: Publisher, data: dict[str, Any]) -> str:
+def _page(listing: Listing, publisher: Publisher, data: dict[str, Any], offers: Sequence[Offer]) -> str:
+    sections, standing = sections_of(listing), section_of(offers)
+    if standing is not None:
+        sections.insert(2, standing)  # below the terms
     kind = 'application/ld+json; profile="http://mlcommons.org/croissant/1.1"'
     return render(
         "site_listing.html.jinja",
@@ -142,17 +157,18 @@ def _page(listing: Listing, publisher: Publisher, data: dict[str, Any]) -> str:
         subtitle=subtitle_of(listing),
         description=safe(description_of(listing)),
         catalogue=safe(publisher.title),
-        sections=sections_of(listing),
+        sections=sections,
         alternates=[(kind, f"../croissant/{listing.name}.json"), ("application/json", f"{listing.name}.json")],
         linked_data=data if len(json.dumps(data)) <= MOST_EMBEDDED else None,
         script_hash="'none'",
     )
 
 
-def _entry(listing: Listing) -> Entry:
+def _entry(listing: Listing, offers: Sequence[Offer]) -> Entry:
     target = "a number" if listing.target else f"{listing.classes} classes"
     facts = [f"{listing.rows} rows", f"{listing.features} features", target, price_words(listing) or "no price stated"]
     facts += [safe(text) for text in (listing.terms.licence, listing.creator, listing.date) if text]
+    facts += [counted(len(offers), "standing offer")] if offers else []
     numbers = {"rows": listing.rows, "features": listing.features, "price": listing.terms.price}
     numbers |= {"minimum_rows": listing.terms.minimum_rows, "date": listing.date}
     numbers |= {} if listing.target else {"classes": listing.classes}

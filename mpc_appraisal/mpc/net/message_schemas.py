@@ -50,12 +50,14 @@ def _list(items: Part, least: int = 0, most: int = 1 << 20) -> Part:
 NAME, SHA256, TOKEN, COUNTS = text(200, 1), hexadecimal(64), hexadecimal(32), _list(whole(0))
 POSITIVE = whole(1, 2**31)
 SELLER = matching("[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, '_' and '-', the first a letter or digit")
+CURRENCY = matching("[A-Z]{3}", "three capital letters")
+OFFER = matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "an offer's name")
 LISTING = open_record(
     name=matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),
     digest=SHA256,
     commitment=SHA256,
     price=nullable(number(0)),
-    currency=nullable(matching("[A-Z]{3}", "three capital letters")),
+    currency=nullable(CURRENCY),
 )
 TIME = matching("[0-9T:+.Z-]{1,40}", "a time of at most 40 characters")
 SCALE = number(0, most=LARGEST_NUMBER)
@@ -70,7 +72,10 @@ PARTS: dict[str, dict[str, Part]] = {
     "config": dict.fromkeys((*OWNERS, DEALER), open_record(digest=text(128, 1), public={"type": "object"})),
     "facts": {
         MODEL_OWNER: open_record(
-            {"purpose": record(kind=text(40, 1), text=text(300))},
+            {
+                "purpose": record(kind=text(40, 1), text=text(300)),
+                "offer": record({"price": record(amount=number(0), currency=CURRENCY)}, name=OFFER, digest=SHA256),
+            },
             features=POSITIVE,
             classes=POSITIVE,
             train_rows=whole(0),
@@ -101,7 +106,7 @@ PARTS: dict[str, dict[str, Part]] = {
     },
     "approval": {
         DATA_OWNER: open_record(
-            how=one_of("command", "policy", "stated"),
+            how=one_of("command", "policy", "stated", "offer"),
             time=TIME,
             answered=_list(_list(NAME, 2, 2)),
             sealed=open_record(key=SHA256, text=matching("([0-9a-f]{2})*", "pairs of hex digits")),
@@ -114,7 +119,7 @@ PARTS: dict[str, dict[str, Part]] = {
         DATA_OWNER: open_record({"features": POSITIVE}, items=whole(1), name=NAME),
     },
     "overlap_request": dict.fromkeys(OWNERS, open_record(digest=SHA256)),
-    "overlap_approval": {DATA_OWNER: open_record(how=one_of("command", "policy", "stated"), time=TIME)},
+    "overlap_approval": {DATA_OWNER: open_record(how=one_of("command", "policy", "stated", "offer"), time=TIME)},
     "overlap_answer": {DATA_OWNER: open_record(count=nullable(whole(0)))},
     "overlap_cost": dict.fromkeys(OWNERS, COST),
     "costs": {

@@ -28,7 +28,7 @@ USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALU
        mpc-appraisal catalogue show NAME [in=DIR]
        mpc-appraisal catalogue import FILE [in=DIR] [name=NAME]
        mpc-appraisal catalogue site DIR [in=DIR] [title=TEXT]
-               [description=TEXT] [publisher=NAME] [url=ADDRESS]
+               [description=TEXT] [publisher=NAME] [url=ADDRESS] [offers=DIR]
        mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE]
                [label=COLUMN] [classes=N] [recipe=FILE]
                [record=FILE train=FILE test=FILE [model=FILE] [salt=FILE]
@@ -78,7 +78,8 @@ site:    write pages of all listings into DIR, with a search, for any web server
          with the terms as ODRL offers, for search engines and data portals.
          publisher=NAME is who publishes the catalogue, and url=https://.../ the
          address that DIR will have. Column statistics are shown only where
-         statistics= published them. Status 1 says that a file is bad
+         statistics= published them. offers=DIR shows the standing offers of
+         that folder. Status 1 says that a file is bad
 check:   are these the data that the listing commits to? The buyer asks it once
          data and salt are delivered, and the owner may ask it before.
          secret=FILE is the salt (default: FILE.NAME.salt beside the data).
