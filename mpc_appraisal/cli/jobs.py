@@ -40,11 +40,10 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     check_sections(cfg)
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite", "quiet")])
     config = without_added(with_one_integrity(stable(OmegaConf.to_container(kept, resolve=True))))
-    for key in ("counterparty_key", "yes_expires"):
+    for key in ("counterparty_key", "yes_expires", "offer", "offers", "agreed"):
         config["party"].pop(key, None)
-    for key in ("purpose", "offer", "offers", "agreed"):
-        if config["party"].get(key) is None:
-            config["party"].pop(key, None)
+    if config["party"].get("purpose") is None:
+        config["party"].pop("purpose", None)
     refuse_unfit(config)
     config["data"].pop("alike", None)  # a default of scenario.labels, which stands here too
     if config["party"].get("resolution") == AUTO:

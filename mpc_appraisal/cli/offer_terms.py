@@ -90,7 +90,10 @@ def methods_of(names: list[str], limits: Mapping[str, str]) -> dict[str, Any]:
             raise InputError(key, shown(text), f"a setting of one of the methods {', '.join(names)}")
         kind = METHODS.get(method)
         if kind is not None and is_dataclass(kind):
-            one_of(f"{method}.", setting, [each.name for each in fields(kind)])
+            known_settings = [each.name for each in fields(kind)]
+            if setting not in known_settings:
+                expected = f"a setting of {method}: {', '.join(known_settings) or 'it has none'}"
+                raise InputError(key, shown(text), expected)
         found[method][setting] = limit_of(key, text)
     return found
 

@@ -20,7 +20,7 @@ def state(places, request) -> str:
     return RequestQueue(places.requests).read(request.id).state
 
 
-PAGES = ("/", "/part/waiting", "/budgets", "/answers", "/listings")
+PAGES = ("/", "/part/waiting", "/budgets", "/answers", "/listings", "/offers")
 
 
 # Who is let in

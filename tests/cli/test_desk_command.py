@@ -123,7 +123,7 @@ class TestInABrowser:
             assert json.loads((places.requests / f"{request.id}.yes").read_text())["reason"] == "a good price"
             browser.click('nav a[href="/"]')
             # A page of another site is another origin, even on this machine, and has no cookie to send.
-            for path in ("/budgets", "/answers", "/listings", "/candidates", f"/requests/{other.id}"):
+            for path in ("/budgets", "/answers", "/listings", "/offers", "/candidates", f"/requests/{other.id}"):
                 browser.open(opened[1].partition("/enter")[0] + path)
                 assert browser.complaints() == []
 
@@ -166,6 +166,6 @@ class TestInABrowser:
             browser.screen(width)
             browser.open(opened[1])
             base = opened[1].partition("/enter")[0]
-            for path in ("/", "/budgets", "/answers", "/listings", "/candidates", f"/requests/{request.id}"):
+            for path in ("/", "/budgets", "/answers", "/listings", "/offers", "/candidates", f"/requests/{request.id}"):
                 browser.open(base + path)
                 assert browser.evaluate("document.documentElement.scrollWidth") <= width, path

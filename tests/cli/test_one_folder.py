@@ -70,7 +70,10 @@ def test_a_sweep_holds_its_folder_to_the_end(tmp_path):
 
 def test_the_new_keys_change_no_digest(tmp_path):
     base = ["session=join", "party.data=none.csv"]
-    for more in ("overwrite=true", "quiet=true", "party.yes_expires=1", f"party.counterparty_key='{'a' * 64}'"):
+    own = [
+        f"party.{one}" for one in ("yes_expires=1", f"counterparty_key='{'a' * 64}'", "offer=a", "offers=a", "agreed=a")
+    ]
+    for more in ("overwrite=true", "quiet=true", *own):
         one, two = compose(base), compose([*base, more])
         assert config_hash(public_part(one)) == config_hash(public_part(two)) and job_key(one) == job_key(two)
     assert not {key for key in public_part(one) if key.startswith(("overwrite", "quiet"))}

@@ -118,6 +118,11 @@ def test_a_changed_offer_does_not_hold_for_who_names_the_old_one(folder):
     assert "price: got 10 EUR for one answer; expected 12 EUR for one answer, since the offer was changed" in sentence
     assert "until: got 2026-12-31, " in sentence and f"expected {changed.digest}, the digest of the offer" in sentence
     assert offering(folder).grant(request(changed), BUYER).how == "offer"
+    book(folder).put(closed := offer(terms("buyers", to=[OTHER_BUYER])), replace=True)
+    sentence = refused(folder, taken=changed)
+    assert "buyers: got those of the earlier offer; expected others, since" in sentence and OTHER_BUYER not in sentence
+    book(folder).put(changed, replace=True)
+    assert closed.digest != changed.digest
     unknown = offer(terms("text", to="nobody kept this one"))
     assert refused(folder, taken=unknown).endswith(f"digest: got {unknown.digest}; expected {changed.digest}, the "
                                                    "digest of the offer in force, named by the buyer")  # fmt: skip

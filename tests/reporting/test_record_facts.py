@@ -30,7 +30,7 @@ def test_a_record_of_before_is_still_read():
 def test_what_is_left_out_is_none_and_what_must_be_known_is_asked_for(key):
     keys, required = module.NESTED[key].part["properties"], module.NESTED[key].part["required"]
     full = getattr(FULL, key)
-    newer = {"recompute": ("model",), "request": ("purpose",)}.get(key, ())  # left out where it is not known
+    newer = {"recompute": ("model",), "request": ("purpose", "offer")}.get(key, ())  # left out where it is not known
     assert list(full) == [name for name in keys if name in full or name not in newer]
     least = {name: full[name] for name in required}
     record = dataclasses.replace(FULL, **{key: least})
@@ -72,6 +72,7 @@ WRONG = {
     "request.how": ("email", 3, ["policy"]),
     "request.time": ("yesterday", "2026-01-31", "2026-01-31T12:00:00", 3, ""),
     "request.purpose": ("purchase", 3, {}, {"kind": "", "text": ""}, {"kind": "purchase"}),
+    "request.offer": ("standard", 3, {}, {"name": "standard"}, {"name": "../a", "digest": "a1" * 32}),
     "budget.ledger": TEXTS,
     "budget.line": (0, 1.5, "3", True),
     "budget.head": HASHES,

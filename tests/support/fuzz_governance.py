@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fuzz_registry import READERS, Reader, X, Y, as_json, of_bytes, of_file, saved
 
 from mpc_appraisal.data import read_dataset
@@ -16,6 +17,8 @@ from mpc_appraisal.governance.approval.queue import RequestQueue
 from mpc_appraisal.governance.budget.state import verify
 from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
 from mpc_appraisal.governance.catalogue.imported import keep, read_croissant, read_imported
+from mpc_appraisal.governance.offers.offer import Offer
+from mpc_appraisal.governance.offers.taken import Taken
 from mpc_appraisal.release import Ledger, Policy
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -103,6 +106,29 @@ def charged(folder: Path) -> list[bytes]:
     return [(folder / "seed.ledger").read_bytes()]
 
 
+OFFER = {
+    "name": "standard",
+    "data": {"listing": "sales", "commitment": "b" * 64, "rows": 12, "features": 3, "classes": 3},
+    "methods": {"influence": {"damping": {"least": 0, "most": 1}, "metric": {"one_of": ["log_loss"]}}},
+    "release": {"kind": "value", "learners": ["model_owner"]},
+    "price": {"amount": 10, "currency": "EUR"},
+    "answers_per_month": 2,
+    "until": "2030-12-31",
+    "purposes": ["purchase"],
+    "buyers": ["c" * 64],
+    "made": "2026-01-01T00:00:00+00:00",
+}
+
+
+def offered(folder: Path) -> list[bytes]:
+    return [Offer.signed(OFFER, Ed25519PrivateKey.from_private_bytes(bytes(32))).text().encode()]
+
+
+def counted(folder: Path) -> list[bytes]:
+    Taken(folder / "seed.taken").take("standard", "a" * 64, "b" * 64, "c" * 64, 1, 2, NOON)
+    return [(folder / "seed.taken").read_bytes()]
+
+
 def private_salt(path: Path) -> bytes:
     path.chmod(0o600)
     return read_salt(path)
@@ -115,6 +141,8 @@ READERS.append(Reader("imported", kept, in_imported))
 of_file("salt", ".salt", saved(lambda path: write_salt(path, new_salt()), ".salt"), private_salt)
 of_bytes("request", as_json(REQUEST), lambda data: Request.from_json(data.decode("utf-8", "replace")))
 READERS.append(Reader("desk", laid, on_desk))
+of_file("offer", ".json", offered, Offer.read)
+of_file("offers_taken", ".taken", counted, lambda path: Taken(path).count("standard", NOON))
 of_file("ledger", ".ledger", charged, verify)
 of_file("policy", ".yaml", lambda folder: [b"epsilon: 1.0\ndelta: 1e-6\nminimum_rows: 50\n"], Policy.read)
 of_file("rules", ".yaml", lambda folder: [RULES], Rules.read)

@@ -98,11 +98,14 @@ class Offering:
 def changes(old: Offer | None, new: Offer, digest: str) -> list[Broken]:
     """Return each term of which the offer that was named has another value than the one in force.
 
+    The buyer reads them, so that no key of another buyer is among them.
+
     Args:
         old: the offer that was named; None where nobody kept it.
         new: the offer in force.
         digest: the digest that was named.
     """
     pairs = [] if old is None else changed_terms(old, new)
+    pairs = [("buyers", "those of the earlier offer", "others") if one[0] == "buyers" else one for one in pairs]
     found = [Broken(term, before, f"{after}, since the offer was changed") for term, before, after in pairs]
     return [*found, Broken("digest", digest, f"{new.digest}, the digest of the offer in force, named by the buyer")]
