@@ -90,7 +90,8 @@ def methods_of(names: list[str], limits: Mapping[str, str]) -> dict[str, Any]:
             raise InputError(key, shown(text), f"a setting of one of the methods {', '.join(names)}")
         kind = METHODS.get(method)
         if kind is not None and is_dataclass(kind):
-            known_settings = [each.name for each in fields(kind)]
+            own = getattr(kind, "own", ())  # settings that no other party learns
+            known_settings = [each.name for each in fields(kind) if each.name not in own]
             if setting not in known_settings:
                 expected = f"a setting of {method}: {', '.join(known_settings) or 'it has none'}"
                 raise InputError(key, shown(text), expected)

@@ -85,9 +85,9 @@ def test_records_cards_and_receipts_name_the_offer(market, done, capsys):
         page = next(done.run(role).glob("card-*.md")).read_text()
         assert "under the offer" in page and offer.digest in page and "by the data owner's standing offer" in page
         for card in done.run(role).glob("card-*"):
-            COMMANDS["card"](["verify", str(card), *certificates])
-            out = capsys.readouterr().out
-            assert "under the offer" in out and offer.digest in out
+            COMMANDS["card"](["verify", str(card), *certificates, "--json"])
+            (table,) = json.loads(capsys.readouterr().out)["tables"]
+            assert {"what": "under the offer", "value": f"standard ({offer.digest})"} in table["rows"]
         text = " ".join((done.run(role) / "request.md").read_text().split())
         assert 'standing offer "standard", at this price: 10 EUR for one answer.' in text
 
