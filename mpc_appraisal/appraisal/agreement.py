@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from mpc_appraisal.appraisal.counted import SharedItems
-from mpc_appraisal.appraisal.decided import check_terms, decision_of, same_request
+from mpc_appraisal.appraisal.decided import check_terms, decision_of, same_request, show_to
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import checks_weights, with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, Emit, OwnInput, Plan
@@ -39,7 +39,7 @@ from mpc_appraisal.common.text import printable
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.approval.purpose import Purpose
 from mpc_appraisal.governance.approval.schema import FORMAT
-from mpc_appraisal.governance.budget.ledgers import Key, subject
+from mpc_appraisal.governance.budget.ledgers import Key, LedgerSet, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
@@ -105,8 +105,7 @@ def consent(
         compared: Sentences on how the two sides' data fit together.
         shared: The sets whose shared items are counted after this, or None; the count is approved and charged here.
         emit: A function that receives progress events.
-        purpose: What the model owner asks for, as it states it.
-        offer: What the model owner names of the data owner's standing offer that it takes.
+        purpose, offer: What the model owner asks for, and what it names of the standing offer that it takes.
 
     Raises:
         DisagreementError: The parties' requests differ, or the terms are others than the model owner has agreed to.
@@ -117,14 +116,11 @@ def consent(
     named = ROLES if plan.relayed else OWNERS  # where parties meet at a relay, the dealer is named
     keys = {each: key for each in named if (key := rendezvous.certified(each)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys, shared, purpose, offer)
+    check_terms(plan, own, request, keys)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
     inputs, address = same_request(rendezvous, plan, own, request, encrypted_answers)
-    ledgers = own.controls.ledgers if own is not None else None
-    if own is not None and own.controls.show is not None:
-        own.controls.show(request)
-    check_terms(plan, own, request, keys)
-    if ledgers is not None:
-        ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
+    show_to(own, request)
+    ledgers = _ledgers_for(own, keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER))
     questions: dict[Key, Question] = {}
     if ledgers is not None and _learners(plan, facts) - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
@@ -144,6 +140,14 @@ def consent(
     granted = _charge(own, plan, counts, questions, answers, known)
     rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold their charges
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
+
+
+def _ledgers_for(own: OwnInput, counterparty_key: str | None) -> LedgerSet | None:
+    """Return this party's ledgers, which then know the other owner by the key that it showed; None without any."""
+    ledgers = own.controls.ledgers if own is not None else None
+    if ledgers is not None:
+        ledgers.identity = counterparty_key
+    return ledgers
 
 
 def _learners(plan: Plan, facts: dict[str, Facts]) -> set[str]:
@@ -253,8 +257,7 @@ def make_request(
         compared: Sentences on how the two sides' data fit together.
         keys: The SHA-256 of the parties' certificate keys, by role; None where the transport shows none.
         shared: The sets whose shared items are counted first; None for no count.
-        purpose: What the model owner asks for, as it states it.
-        offer: What the model owner names of the data owner's standing offer that it takes.
+        purpose, offer: What the model owner asks for, and what it names of the standing offer that it takes.
     """
     described = plan.release.description
     doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
@@ -265,15 +268,6 @@ def make_request(
         for method in plan.methods
         for opening, times in Counter(_openings(plan, method, list(facts.values()))).items()
     ]
-    noise = {(m.name, name): plan.release.privacy(m, f) for m in plan.methods for name, f in facts.items()}
-    example = next(iter(noise.values()))
-    privacy = None
-    if example is not None:
-        worst = rounded_up(max(each.epsilon for each in noise.values()))
-        privacy = {key: getattr(example, key) for key in ("sigma", "delta", "row_norm", "protects")}
-        privacy |= {} if example.target_norm is None else {"target_norm": example.target_norm}
-        privacy |= {"mechanism": example.mechanism.kind, "epsilon": worst}
-        privacy["sensitivity"] = {", ".join(key): rounded_up(each.sensitivity) for key, each in noise.items()}
     return Request(
         {
             "format": FORMAT,
@@ -283,7 +277,7 @@ def make_request(
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
             "release": {"kind": described.kind, "words": " ".join([described.words, *doubt])},
             "openings": openings,
-            "privacy": privacy,
+            "privacy": _privacy_of(plan, facts),
             "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
             "protocol": stated_protocol(plan.engine, plan.transport.kind, plan.integrity, plan.relayed),
             "config": plan.digest,
@@ -297,6 +291,20 @@ def make_request(
         | ({"resolution": first.resolution.as_dict()} if first.resolution is not None else {})
         | (shared.stated(openings) if shared is not None else {})
     )
+
+
+def _privacy_of(plan: Plan, facts: dict[str, Facts]) -> dict[str, Any] | None:
+    """Return what a request says of the noise; None for a release without noise."""
+    noise = {(m.name, name): plan.release.privacy(m, f) for m in plan.methods for name, f in facts.items()}
+    example = next(iter(noise.values()))
+    if example is None:
+        return None
+    privacy = {key: getattr(example, key) for key in ("sigma", "delta", "row_norm", "protects")}
+    privacy |= {} if example.target_norm is None else {"target_norm": example.target_norm}
+    privacy |= {"mechanism": example.mechanism.kind}
+    privacy["epsilon"] = rounded_up(max(each.epsilon for each in noise.values()))
+    privacy["sensitivity"] = {", ".join(key): rounded_up(each.sensitivity) for key, each in noise.items()}
+    return privacy
 
 
 def rounded_up(number: float) -> float:

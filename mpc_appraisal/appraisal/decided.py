@@ -36,7 +36,11 @@ def check_terms(plan: Plan, own: OwnInput, request: Request, keys: Mapping[str, 
     """
     if not isinstance(own, ModelOwnerInput):
         return
-    check_agreed(own.controls.agreed, request)
+    try:
+        check_agreed(own.controls.agreed, request)
+    except DisagreementError:
+        show_to(own, request)  # so that the model owner can read the new terms, and agree to them
+        raise
     offer = own.controls.offer
     if offer is None:
         return
@@ -84,6 +88,12 @@ def decision_of(
         offers=offers,
     )
     return {"how": decision.how, "time": decision.time}
+
+
+def show_to(own: OwnInput, request: Request) -> None:
+    """Show the request to an owner that wants to read it."""
+    if own is not None and own.controls.show is not None:
+        own.controls.show(request)
 
 
 def _settings(plan: Plan) -> Settings:

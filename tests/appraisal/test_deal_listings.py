@@ -78,10 +78,10 @@ def test_a_listing_that_differs_in_one_character_is_no_deal(module_processes):
         hashlib.sha256((market.root / folder / "two.json").read_bytes()).hexdigest()[:12]
         for folder in ("buyer", "catalogue")
     ]
-    words = (
-        "listing 'two': {} at model_owner, {} at data_owner; expected the same listing, to the letter; price: 101 at "
+    words = "listing 'two': {} at model_owner, {} at data_owner; expected the same listing, to the letter".format(
+        *digests
     )
-    words = (words + "model_owner, 100 at data_owner\n").format(*digests)
+    words += "; price: 101 at model_owner, 100 at data_owner\n"
     assert session.error(MODEL_OWNER) == words
     for role in (DATA_OWNER, DEALER):
         assert session.error(role) == f"model_owner stopped: {words}"

@@ -129,6 +129,8 @@ def test_new_terms_need_the_model_owners_yes(market, done):
         found = " ".join(session.error(role).split())
         assert "price of seller: 100 EUR before, 120 EUR now" in found and "purpose: purchase before, none now" in found
     assert session.without_records()
+    new = json.loads((session.run(MODEL_OWNER) / "request.json").read_text())  # the terms to agree to now
+    assert new["candidates"][0]["listing"]["price"] == 120
 
 
 def test_an_offer_of_another_key_is_refused_before_anything_is_asked(market):

@@ -49,6 +49,14 @@ def test_the_command(queue, capsys):
     assert re.search(f"{ID} +used ", command("list", place))
 
 
+def test_a_note_of_this_owner_stands_before_the_request(queue, capsys):
+    queue.put(REQUEST, "acme", "Terms differ from\x1b[2J the last ones.")
+    command("show", ID, f"in={queue.folder}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "Terms differ from\\x1b[2J the last ones." and lines[2].startswith("# Request")
+    assert "Terms differ" not in queue.read(ID).request.text()
+
+
 def test_a_damaged_request_is_named_and_the_others_are_listed(queue):
     queue.put(REQUEST, "acme")
     queue.put(numbered(1), "acme")

@@ -327,3 +327,9 @@ def test_a_fault_is_a_page_and_the_desk_goes_on(browser, places, monkeypatch, ca
         answer = browser.get("/budgets")
         assert answer.status_code == 500 and "a secret" not in answer.text
     assert "ZeroDivisionError" in capsys.readouterr().err and browser.get("/budgets").status_code == 200
+
+
+def test_the_page_of_a_request_shows_the_note_of_this_owner(browser, places):  # noqa: F811
+    RequestQueue(places.requests).put(numbered(1), "acme", f"until: got 2027; expected 2026 {MARKUP}")
+    page = browser.get(f"/requests/{numbered(1).id}", base_url=OWN).text
+    assert html.escape("until: got 2027; expected 2026 <img", quote=False) in page and MARKUP not in page

@@ -23,6 +23,7 @@ from mpc_appraisal.common.schema import (
 )
 from mpc_appraisal.governance.approval.overlap_words import COLUMNS, KEYS, ROWS
 from mpc_appraisal.governance.approval.purpose import PURPOSE
+from mpc_appraisal.reporting.record_schema import OFFER
 
 FORMAT = "mpc_appraisal request 1"
 ROLES = ("model_owner", "data_owner", "dealer")
@@ -51,12 +52,6 @@ OVERLAP = record(
     items=record(model_owner=whole(1), data_owner=mapping(NAME, whole(1))),
     words=WORDS,
     trust=WORDS,
-)
-# The price is that of one answer; see `governance.offers`.
-OFFER = record(
-    {"price": record(amount=number(0), currency=matching("[A-Z]{3}", "three capital letters"))},
-    name=matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "an offer's name"),
-    digest=hexadecimal(64),
 )
 RESOLUTION = record(scale=whole(1, 2**16 - 1), bits=whole(1, 16))
 # A target that is a number is one output of linear regression; every other model has two classes or more.
