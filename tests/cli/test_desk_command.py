@@ -13,12 +13,14 @@ import pytest
 from browser import CHROMIUM, REASON
 from desk import MARKUP, ledger, places, plain, put  # noqa: F401  a fixture
 from devtools import Chromium
+from offers import offer
 from test_request import numbered
 
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.cli.commands.desk import main
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.governance.approval.queue import RequestQueue
+from mpc_appraisal.governance.offers.book import OfferBook
 
 # Arguments
 
@@ -162,6 +164,7 @@ class TestInABrowser:
     def test_no_page_is_wider_than_its_window(self, opened, places, tmp_path, width):
         ledger(places, "digits-a", charges=2)
         request = put(places, plain("digits-a"), "a" * 190)
+        OfferBook(places.offers).put(offer())
         with Chromium(tmp_path) as browser:
             browser.screen(width)
             browser.open(opened[1])

@@ -81,7 +81,7 @@ class Offering:
         """Return the data owner's own offer of this name and digest. Raises OfferRefusal where it is not in force."""
         book = OfferBook(self.folder, self.clock)
         try:
-            kept = book.read(name)
+            kept, earlier = book.read(name), book.earlier(name, digest)
         except InputError as error:
             signed = ".signature" in error.name  # the error itself may name a place of this owner
             found = ("signature", "one of other terms") if signed else ("offer", "none of this name that is whole")
@@ -89,7 +89,7 @@ class Offering:
         if kept.offer.content["key"] != self.own_key:
             raise OfferRefusal(name, [Broken("key", "an offer of another key", "the key of this data owner")])
         if kept.offer.digest != digest:
-            raise OfferRefusal(name, changes(book.earlier(name, digest), kept.offer, digest))
+            raise OfferRefusal(name, changes(earlier, kept.offer, digest))
         if kept.withdrawn:
             raise OfferRefusal(name, [Broken("withdrawn", f"at {kept.withdrawn}", "an offer that is in force")])
         return kept.offer
