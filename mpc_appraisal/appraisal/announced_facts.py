@@ -23,6 +23,7 @@ from mpc_appraisal.appraisal.plan import (
     check_names,
 )
 from mpc_appraisal.appraisal.tasks import check_targets
+from mpc_appraisal.common.checks import is_number
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.governance.approval.purpose import Purpose
@@ -158,4 +159,8 @@ def _terms(ours: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> s
     if ours is None or other is None:
         return ""
     keys = [key for key in ("price", "currency", "commitment") if ours[key] != other[key]]
-    return "".join(f"; {key}: {ours[key]} at {MODEL_OWNER}, {other[key]} at {DATA_OWNER}" for key in keys)
+    return "".join(f"; {key}: {_word(ours[key])} at {MODEL_OWNER}, {_word(other[key])} at {DATA_OWNER}" for key in keys)
+
+
+def _word(value: Any) -> str:
+    return f"{value:.15g}" if is_number(value) else str(value)
