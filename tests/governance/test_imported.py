@@ -35,6 +35,7 @@ FOREIGN = {
     "recordSet": [
         {"@type": "cr:RecordSet", "field": [{"name": "007", "dataType": "sc:Text"}, {"@id": "rows/no"}]},
         {"@type": "cr:RecordSet", "cr:field": {"name": "2.7"}},
+        {"@type": "cr:RecordSet", "cr:dataType": ["sc:Enumeration", "wd:Q7"], "field": {"name": "a code"}},
     ],
     "distribution": [{"@type": "cr:FileObject", "contentUrl": "https://example.org/x"}],
     "citeAs": "@misc{}",
@@ -71,7 +72,7 @@ def test_our_own_files_are_read_too(tmp_path):
         *("Ziffern", ("Müller & Söhne",), "2026-01-31", "1.10.0"),
     )
     assert found.url == BASE + "listings/complete.html" and found.licences[0].endswith("CC-BY-4.0.html")
-    assert found.columns == ("a/b, c", "Größe", "label", "label", "name", "rows")
+    assert found.columns == ("a/b, c", "Größe", "label")  # the enumeration of classes has no columns of the data
     assert ignored == ("distribution", "identifier", "usageInfo")
     found, ignored = read_croissant(saved(tmp_path, croissant(complete())), "theirs")
     assert found.url is None and ignored[0] == "url (../listings/complete.html, no address of the web)"

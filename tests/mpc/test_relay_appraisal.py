@@ -48,7 +48,7 @@ def test_an_appraisal_through_a_relay_is_the_one_in_the_clear_and_no_party_liste
     assert abs(record.value - plain.value) <= 1e-3 * max(1.0, abs(plain.value))
     started.popen.send_signal(signal.SIGINT)
     end = started.wait(30)
-    assert end.code == 0 and re.fullmatch(r"the relay ended after [\d.]+ s: 1 sessions, \d+ bytes forwarded\n", end.out)
+    assert end.code == 0 and re.fullmatch(r"the relay ended after [\d.]+ s: 1 session, \d+ bytes forwarded\n", end.out)
     token = session_token(trial / DEALER / "ca.pem", "first")
     assert token not in end.err and f"session {digest_of(token)}: ended after" in end.err
     assert end.err.count("are linked") == end.err.count("a link has ended") == 6

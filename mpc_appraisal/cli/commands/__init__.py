@@ -22,7 +22,7 @@ ABOUT: dict[str, tuple[str, str]] = {
         "card verify card-a.html model_owner=model_owner.pem data_owner=data_owner.pem",
     ),
     "catalogue": ("publish, search and check listings of data sets", "catalogue publish data=seller.csv name=digits-a"),
-    "certificates": ("make trial certificates for TLS, a folder for each role", "certificates trial --days 30"),
+    "certificates": ("make keys and certificates for TLS, or trial ones of all roles", "certificates trial --days 30"),
     "completion": ("print the completion of commands and keys for a shell", "completion bash"),
     "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
     "desk": ("serve pages on this machine to decide on requests", "desk requests=requests runs=out"),

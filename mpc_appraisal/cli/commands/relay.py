@@ -86,7 +86,8 @@ async def _run(host: str, port: int, limits: Limits) -> None:
     began, relay = time.monotonic(), Relay(limits, _log)
     await serve(relay, host, port, stop, lambda where: _log(f"the relay listens at {where}; {_words(limits)}"))
     seconds = time.monotonic() - began
-    print(f"the relay ended after {seconds:.1f} s: {relay.served} sessions, {relay.bytes} bytes forwarded")
+    served = f"{relay.served} session{'s' * (relay.served != 1)}"
+    print(f"the relay ended after {seconds:.1f} s: {served}, {relay.bytes} bytes forwarded")
 
 
 def _words(limits: Limits) -> str:

@@ -39,6 +39,12 @@ CONFORMS = re.compile(r"https?://mlcommons\.org/croissant/1\.[0-9]+/?")
 TYPE = "@type"
 READ = ("@context", "@id", TYPE, "conformsTo", "name", "description", "url", "creator", "datePublished", "version")
 READ += ("license", "keywords", "recordSet")
+ENUMERATION = (
+    "sc:Enumeration",
+    "schema:Enumeration",
+    "https://schema.org/Enumeration",
+    "http://schema.org/Enumeration",
+)
 
 
 @dataclass(frozen=True)
@@ -286,11 +292,19 @@ def _version(value: Any) -> str:
 
 
 def _columns(value: Any) -> list[str]:
-    """Return the names of the fields of all record sets; a field without a name goes by the end of its @id."""
+    """Return the names of the fields of all record sets; a field without a name goes by the end of its @id.
+
+    Enumerations are left out, because they explain the values of a column and hold none of the data.
+    """
     found = []
     sets = value if isinstance(value, list) else [value]
     for k, one in enumerate(sets):
-        fields = _keys(_object(one, f"recordSet.{k}")).get("field", [])
+        record_set = _keys(_object(one, f"recordSet.{k}"))
+        kinds, fields = record_set.get("dataType", []), record_set.get("field", [])
+        if any(
+            each in ENUMERATION for each in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(each, str)
+        ):
+            continue
         for n, each in enumerate(fields if isinstance(fields, list) else [fields]):
             place = f"recordSet.{k}.field.{n}"
             stated = _keys(_object(each, place))

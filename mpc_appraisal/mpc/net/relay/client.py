@@ -189,7 +189,7 @@ class RelayWay:
         return f"; {self.where} ended the session: {shown(words, 200)}" if word == "why" and words else ""
 
 
-ALIKE = "parties meet at a relay if all state the same relay, the same name of the session and one authority (ca.pem)"
+ALIKE = "parties meet at a relay if all state one relay, one name of the session and the same certificates (ca.pem)"
 
 
 class RelaySeat:

@@ -9,9 +9,10 @@ answers `wait` at once where the other end is not there yet. INSTANCE tells apar
 dials twice asks the second time for the one that it has met, or for `-`, which is anyone. After `met`, every byte
 belongs to the two parties. KIND is a kind of refusal, one of the constants below.
 
-The token is the SHA-256 of the authority's public key, which all parties of a session hold, and of the session's name.
-So the parties exchange no new secret. Who knows the authority's certificate can derive the token too. It can take a
-seat, but it cannot show the certificate that the other parties expect. The lines have to stay as they are.
+The token is the SHA-256 of the public key in ca.pem, which all parties of a session hold, and of the session's name.
+Where ca.pem holds several certificates, as without an authority, their keys' digests are taken in order of their value.
+So the parties exchange no new secret. Who knows ca.pem can derive the token too. It can take a seat, but it cannot show
+the certificate that the other parties expect. The lines have to stay as they are.
 """
 
 from __future__ import annotations
@@ -70,16 +71,17 @@ def session_token(authority: Path, name: str) -> str:
     """Return the token of a session, 64 hex digits, which all its parties derive alike.
 
     Args:
-        authority: The file of the certificate of the authority that all parties trust.
+        authority: The file of the certificates that all parties trust, mostly that of one authority.
         name: The name of the session, which tells apart sessions of one authority at one time; it may be empty.
 
     Raises InputError: The file holds no certificate.
     """
     try:
-        key = key_digest(x509.load_pem_x509_certificate(authority.read_bytes()))
+        trusted = x509.load_pem_x509_certificates(authority.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError("session.tls", f"{authority.name}: no certificate", "an authority's certificate") from error
-    return hashlib.sha256(DOMAIN + key.encode("ascii") + b"\n" + name.encode("ascii")).hexdigest()
+    keys = "\n".join(sorted(map(key_digest, trusted)))
+    return hashlib.sha256(DOMAIN + keys.encode("ascii") + b"\n" + name.encode("ascii")).hexdigest()
 
 
 def digest_of(token: str) -> str:
