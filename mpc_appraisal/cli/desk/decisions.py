@@ -17,6 +17,7 @@ from mpc_appraisal.cli.desk.places import Places
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.governance.approval.purpose import PURPOSES
 from mpc_appraisal.governance.approval.queue import PendingRequest, RequestQueue
 
 OPEN = ("pending", "expired")
@@ -30,6 +31,14 @@ WORDS = {
 }
 
 
+RELEASES = {  # what each kind of release opens
+    "value": "exact values",
+    "dp": "values with noise",
+    "bit": "whether a value reaches a threshold",
+    "best": "which candidates are the best",
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One request in a list: all texts are ready to be shown."""
@@ -40,6 +49,7 @@ class Row:
     methods: str
     candidates: str
     release: str
+    purpose: str
     time: str
     reason: str
 
@@ -81,14 +91,8 @@ def one(places: Places, id: str) -> dict[str, Any]:
     """Return what the page of one request shows. Raises InputError where there is no such request, or a damaged one."""
     pending = RequestQueue(places.requests).read(id)
     found: dict[str, Any] = {"row": _row(pending), "words": WORDS[pending.state], "open": pending.state in OPEN}
-    found |= {"text": unwrapped(pending.request.text()), "digest": pending.request.digest, "most": MOST}
-    found |= {
-        "note": shown(pending.note, 4000),
-        "counterparty": pending.counterparty,
-        "costs": [],
-        "bad": [],
-        "error": "",
-    }
+    found |= {"sections": sections(pending.request.text()), "digest": pending.request.digest, "most": MOST}
+    found |= {"counterparty": pending.counterparty, "costs": [], "bad": [], "error": ""}
     if found["open"]:
         try:
             found["costs"], found["bad"] = previews(pending.request, pending.counterparty, places.ledger_files())
@@ -97,9 +101,22 @@ def one(places: Places, id: str) -> dict[str, Any]:
     return found
 
 
-def unwrapped(text: str) -> str:
-    """Return the text of a request with each paragraph and each item on one line, for pages break lines themselves."""
-    return re.sub(r"(?<=[^\n])\n(?:  )?(?=[^\n#-])", " ", text)
+def sections(text: str) -> list[tuple[str, str, list[str]]]:
+    """Return heading, paragraph and items of each section of a request's text, which keep all its words but its title.
+
+    Lines are joined again, for pages break them themselves. The first section has no heading.
+    """
+    found: list[tuple[str, str, list[str]]] = [("", "", [])]
+    for line in re.sub(r"(?<=[^\n])\n(?:  )?(?=[^\n#-])", " ", text).splitlines():
+        mark, _, words = line.partition(" ")
+        heading, paragraph, items = found[-1]
+        if mark == "##":
+            found.append((words, "", []))
+        elif mark == "-":
+            items.append(words)
+        elif mark != "#" and line:
+            found[-1] = (heading, f"{paragraph} {line}".strip(), items)
+    return found
 
 
 def say(places: Places, id: str, answer: str, reason: str, digest: str | None, counterparty: str | None) -> None:
@@ -122,6 +139,15 @@ def when(time: str) -> str:
         return shown(time)
 
 
+def _purpose(content: dict[str, Any]) -> str:
+    """Return the stated purpose and the own words of the model owner; an empty text where it states none."""
+    stated = content.get("purpose")
+    if stated is None:
+        return ""
+    own = stated["text"].replace('"', "'")
+    return shown(PURPOSES[stated["kind"]] + (f' ("{own}")' if own else ""), 200)
+
+
 def _row(pending: PendingRequest) -> Row:
     asked = pending.request
     return Row(
@@ -130,7 +156,8 @@ def _row(pending: PendingRequest) -> Row:
         counterparty=shown(pending.counterparty, 80),
         methods=shown(", ".join(asked.methods), 120) if asked else "",
         candidates=shown(", ".join(asked.candidates), 200) if asked else "",
-        release=asked.content["release"]["kind"] if asked else "",
+        release=RELEASES.get(asked.content["release"]["kind"], asked.content["release"]["kind"]) if asked else "",
+        purpose=_purpose(asked.content) if asked else "",
         time=when(pending.time),
         reason=shown(pending.reason, 400),
     )

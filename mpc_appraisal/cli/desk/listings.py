@@ -15,6 +15,8 @@ from mpc_appraisal.governance.catalogue.listing import Listing, read_listing
 from mpc_appraisal.governance.catalogue.store import Bad, read_catalogue
 from mpc_appraisal.reporting.table import Table
 
+WHOLE = 200  # characters of a title or a name: a page breaks lines where a terminal cuts them
+
 
 def within(places: Places) -> tuple[list[Listing], list[Bad]]:
     """Return the listings and the bad files of the catalogue, without links that lead out of it."""
@@ -30,7 +32,7 @@ def within(places: Places) -> tuple[list[Listing], list[Bad]]:
 def all_listings(places: Places) -> dict[str, Any]:
     """Return `table`, and `bad`: a sentence on each file that is no listing."""
     listings, bad = within(places)
-    return {"table": table_of("Listings", listings), "bad": [shown(str(one.error), 400) for one in bad]}
+    return {"table": table_of("Listings", listings, WHOLE), "bad": [shown(str(one.error), 400) for one in bad]}
 
 
 def one_listing(places: Places, name: str) -> dict[str, Any]:
@@ -41,5 +43,5 @@ def one_listing(places: Places, name: str) -> dict[str, Any]:
     check_name(name)
     listing = read_listing(inside(places.catalogue, f"{name}.json"))
     facts = [(key, printable(text, newlines=True)) for key, text in facts_of(listing).items() if text]
-    samples: Table | None = samples_of(listing) if listing.samples else None
+    samples: Table | None = samples_of(listing, WHOLE) if listing.samples else None
     return {"name": name, "facts": facts, "samples": samples}

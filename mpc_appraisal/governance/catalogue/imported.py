@@ -202,7 +202,7 @@ def _json(path: Path, where: str) -> Any:
             raise InputError(where, f"more than {LARGEST_FILE} bytes", "a description of data, not data")
         return read_json(raw.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(where, shown(str(error)), "a readable JSON file (damaged?)") from error
+        raise InputError(where, shown(f"no JSON ({error})", 200), "a readable JSON file (damaged?)") from error
 
 
 def _wrong(key: str, value: Any, expected: str) -> InputError:

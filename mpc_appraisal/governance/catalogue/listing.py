@@ -330,7 +330,7 @@ def read_listing(path: str | os.PathLike[str]) -> Listing:
             raise InputError(where, f"more than {LARGEST_FILE} bytes", "a listing, not data")
         content = read_json(raw.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(where, shown(str(error)), "a readable JSON file (damaged?)") from error
+        raise InputError(where, shown(f"no JSON ({error})", 200), "a readable JSON file (damaged?)") from error
     listing = Listing.of(content, where)
     if path.name != f"{listing.name}.json":
         raise InputError(f"{where}: name", repr(listing.name), "the file's own name without .json (a copy?)")

@@ -108,16 +108,19 @@ def price_of(terms: Terms) -> str:
     return DASH if terms.price is None else f"{terms.price:.15g} {terms.currency}"
 
 
-def table_of(title: str, listings: list[Listing]) -> Table:
-    """Return a table with a row for each listing."""
+def table_of(title: str, listings: list[Listing], longest: int | None = None) -> Table:
+    """Return a table with a row for each listing.
+
+    longest: how many characters of a text are shown; None for what a terminal has room for.
+    """
     rows = [
         (
             listing.name,
-            shown(listing.title, 40),
+            shown(listing.title or DASH, longest or 40),
             *(str(size) for size in (listing.rows, listing.features)),
-            shown(str(listing.target), 40) if listing.target else str(listing.classes),
+            shown(str(listing.target), longest or 40) if listing.target else str(listing.classes),
             price_of(listing.terms),
-            shown(listing.terms.licence or DASH, 24),
+            shown(listing.terms.licence or DASH, longest or 24),
             listing.samples.kind if listing.samples else "none",
         )
         for listing in listings

@@ -91,10 +91,13 @@ def facts_of(listing: Listing) -> dict[str, str]:
     return pairs
 
 
-def samples_of(listing: Listing) -> Table:
-    """Return a table of the sample rows, with as many features as a terminal has room for."""
+def samples_of(listing: Listing, longest: int = 20) -> Table:
+    """Return a table of the sample rows, with as many features as a terminal has room for.
+
+    longest: how many characters of a feature's name are shown.
+    """
     features = min(listing.features, SHOWN_FEATURES)
-    names = [shown(name, 20) for name, _ in listing.columns[:features]] or [f"x{k}" for k in range(features)]
+    names = [shown(name, longest) for name, _ in listing.columns[:features]] or [f"x{k}" for k in range(features)]
     rows = [
         (str(y), *(f"{value:.6g}" for value in x[:features]))
         for x, y in zip(listing.samples.x, listing.samples.y, strict=True)
