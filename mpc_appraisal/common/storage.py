@@ -162,7 +162,7 @@ def check_private(path: Path, name: str, what: str) -> None:
     """
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        raise InputError(name, f"{path.name} with mode {mode:o}", f"{what} for its owner alone: 600")
+        raise InputError(name, f"{path.name} with mode {mode:o}", f"{what} for its owner alone (chmod 600)")
 
 
 def read_secret(path: Path, name: str, what: str, length: int) -> bytes:

@@ -110,7 +110,9 @@ def test_a_secret_is_for_its_owner_alone(tmp_path):
     with pytest.raises(InputError, match="secret: got a.salt with something else; expected 10 hexadecimal digits"):
         read_secret(path, "secret", "a salt", 5)
     os.chmod(path, 0o640)
-    with pytest.raises(InputError, match="secret: got a.salt with mode 640; expected a salt for its owner alone: 600"):
+    with pytest.raises(
+        InputError, match="secret: got a.salt with mode 640; expected a salt for its owner alone .chmod 600"
+    ):
         read_secret(path, "secret", "a salt", 4)
 
 
