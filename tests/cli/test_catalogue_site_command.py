@@ -40,7 +40,7 @@ def test_the_commands_as_processes(processes, catalogue):
 
     where = f"in={catalogue}/catalogue"
     said = command("import", str(catalogue / foreign(catalogue)), where)
-    assert "imported/their-digits.json (6 columns)" in said
+    assert "imported/their-digits.json (3 columns)" in said
     assert "left out: distribution, identifier, usageInfo" in said
     said = command("site", str(catalogue / "out"), where, "publisher=Shop", f"url={BASE}", "title=Our data")
     assert said == (
@@ -85,6 +85,16 @@ def test_imported_descriptions_are_listed_searched_and_shown(catalogue, capsys):
     catalogue_command(["show", "theirs"], Console(width=250))
     out = capsys.readouterr().out
     assert "none: the description is imported" in out and "\u2028" not in out
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["search", "digits"]])
+def test_a_site_in_place_of_a_catalogue_says_where_its_listings_are(catalogue, capsys, arguments):
+    catalogue_command(["site", "out"])
+    catalogue_command([*arguments, "in=out"], Console(width=250))
+    assert "its listings are in the folder out/listings" in capsys.readouterr().err
+    for folder in ("out/listings", "elsewhere"):  # a folder that is not there yet is an empty catalogue
+        catalogue_command([*arguments, f"in={folder}"], Console(width=250))
+        assert capsys.readouterr().err == ""
 
 
 def test_a_bad_file_is_named_and_the_others_are_shown(catalogue, capsys):

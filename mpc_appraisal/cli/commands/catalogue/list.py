@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpc_appraisal.cli.commands.catalogue.listings import folder_of, imported_table, name_bad, table_of
+from mpc_appraisal.cli.commands.catalogue.listings import folder_of, imported_table, name_bad, name_site, table_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.store import read_catalogue, read_descriptions
@@ -26,6 +26,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
         raise InputError("list", shown(" ".join(others)), "in=DIR alone (to choose among listings: search)")
     listings, bad = read_catalogue(folder)
     print_table(table_of(f"Catalogue of {len(listings)}", listings), console)
+    name_site(folder, listings)
     imported, worse = read_descriptions(folder)
     if imported:
         print_table(imported_table(imported), console)

@@ -85,6 +85,12 @@ def name_bad(bad: list[Bad]) -> bool:
     return bool(bad)
 
 
+def name_site(folder: Path, listings: list[Listing]) -> None:
+    """Say on standard error where the listings are, if the folder has none because it is that of a site."""
+    if not listings and (folder / "catalogue.jsonld").is_file() and (folder / "listings").is_dir():
+        print(f"{folder} is a site; its listings are in the folder {folder / 'listings'}", file=sys.stderr)
+
+
 def imported_table(found: list[Imported]) -> Table:
     """Return a table with a row for each description by others."""
     rows = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpc_appraisal.cli.commands.catalogue.listings import folder_of, imported_table, name_bad, table_of
+from mpc_appraisal.cli.commands.catalogue.listings import folder_of, imported_table, name_bad, name_site, table_of
 from mpc_appraisal.governance.catalogue.store import holds, matches, read_catalogue, read_descriptions
 from mpc_appraisal.reporting.report import print_table
 
@@ -20,6 +20,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
     listings, bad = read_catalogue(folder)
     found = [listing for listing in listings if matches(listing, terms)]
     print_table(table_of(f"{len(found)} of {len(listings)} listings", found), console)
+    name_site(folder, listings)
     imported, worse = read_descriptions(folder)
     others = [one for one in imported if holds(one.fields(), one.words(), terms)]
     if others:
