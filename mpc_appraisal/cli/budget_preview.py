@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.approval.overlap_words import METHOD as OVERLAP
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
+from mpc_appraisal.governance.budget.calendar import next_start
 from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import TOGETHER
-from mpc_appraisal.governance.budget.limits import Policy, Question
+from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Account, State, check_allowed, verify
 from mpc_appraisal.release.dp.release import ACCOUNTED_BITS
 
@@ -42,10 +44,15 @@ class Preview:
         sure: whether the ledger is known to be theirs.
         values: the number of values that are charged.
         noised: whether they are noised.
-        spent, after: what the counterparty has spent, and would have spent after the request: epsilon, or plain values.
+        spent, after: what the counterparty has spent in the period, and would have spent after the request: epsilon, or
+            plain values.
         limit: the limit of the policy in force on the same.
         delta: the delta of the policy.
-        times: how many requests like this one the budget still allows, at most MOST.
+        times: how many requests like this one the budget still allows in the period, at most MOST.
+        period: the name of the period; '' for a budget that never renews.
+        renews_at: the start of the next period; None for a budget that never renews.
+        total: what would be spent over all periods after the request.
+        lifetime: the limit on that; None where there is none.
         refusal: why the ledger would refuse the request; empty if it would not.
     """
 
@@ -61,6 +68,10 @@ class Preview:
     delta: float
     times: int
     refusal: str
+    period: str
+    renews_at: datetime | None
+    total: float
+    lifetime: float | None
 
 
 def previews(request: Request, counterparty: str, files: Iterable[Path]) -> tuple[list[Preview], list[str]]:
@@ -74,13 +85,17 @@ def previews(request: Request, counterparty: str, files: Iterable[Path]) -> tupl
     return found, bad
 
 
-def states_of(files: Iterable[Path]) -> tuple[dict[Path, State], list[str]]:
-    """Return what the whole ledgers say, and a sentence on each that is not whole."""
+def states_of(files: Iterable[Path], now: datetime | None = None) -> tuple[dict[Path, State], list[str]]:
+    """Return what the whole ledgers say at the time `now`, and a sentence on each that is not whole.
+
+    now: None takes the clock.
+    """
+    now = now or datetime.now(timezone.utc)
     states: dict[Path, State] = {}
     bad: list[str] = []
     for file in files:
         try:
-            states[file] = verify(file)
+            states[file] = verify(file).at(now)
         except InputError as error:
             bad.append(f"{file.name}: {error}")
     return states, bad
@@ -118,11 +133,18 @@ def _preview(
     """Return what the noised or the plain ones among `asked` would cost. of: the candidates, and whether it is sure."""
     account = state.account(asked[0].counterparty, request.content.get("keys", {}).get("model_owner"))
     policy = state.policy
-    before = tuple(charge.question.mechanism for charge in account.charges.values())
-    kept = tuple(m for m in before if m.plain != noised)
+    every, kept = (
+        tuple(q.mechanism for q in account.counted(since) if q.mechanism.plain != noised) for since in (0, state.since)
+    )
     more = tuple(question.mechanism for question in asked if question.mechanism.plain != noised)
     spend = (lambda mechanisms: _epsilon(mechanisms, policy.delta)) if noised else len
     limit = policy.epsilon if noised else policy.plain_values
+    lifetime = policy.lifetime_epsilon if noised else policy.lifetime_plain_values
+    limits = [(kept, limit)] + [(every, lifetime)] * (lifetime is not None)
+    times = [
+        _times(before, more, policy.delta, most) if noised else (most - len(before)) // len(more)
+        for before, most in limits
+    ]
     return Preview(
         ledger=file.name,
         data=state.data,
@@ -134,8 +156,12 @@ def _preview(
         after=spend(kept + more),
         limit=limit,
         delta=policy.delta,
-        times=_times(kept, more, policy.delta, limit) if noised else (limit - len(kept)) // len(more),
-        refusal=_refusal(policy, account, asked),
+        times=min(times),
+        refusal=_refusal(state, account, asked),
+        period=state.period,
+        renews_at=next_start(policy.renews, state.time),
+        total=spend(every + more),
+        lifetime=lifetime,
     )
 
 
@@ -160,10 +186,10 @@ def _mechanism(privacy: dict | None, method: str, candidate: str) -> Mechanism:
     return Mechanism(kind, sigma=sigma, step=2.0**-ACCOUNTED_BITS / sensitivity)
 
 
-def _refusal(policy: Policy, account: Account, asked: Sequence[Question]) -> str:
+def _refusal(state: State, account: Account, asked: Sequence[Question]) -> str:
     for k, question in enumerate(asked):
         try:
-            check_allowed(policy, account, question, asked[:k])
+            check_allowed(state.policy, account, question, asked[:k], since=state.since)
         except InputError as error:
             return str(error)
     return ""

@@ -345,7 +345,19 @@ def _budget(budget: dict | None) -> list[tuple[str, str]]:
     facts.append(("counterparty", shown(budget["counterparty"], NAME)))
     key = budget.get("counterparty_key")
     facts.append(("its key's SHA-256", key) if key else ("its certificate", "none was shown: the name binds nobody"))
-    return facts + [("budget", ", ".join(spent) + delta)] * bool(spent)
+    facts += [("budget", ", ".join(spent) + delta)] * bool(spent)
+    return facts if budget.get("renews") is None else facts + _period(budget)
+
+
+def _period(budget: dict) -> list[tuple[str, str]]:
+    """Return the period of a budget that renews, and what was spent over all periods."""
+    total = [] if budget["epsilon_total"] is None else [f"epsilon {budget['epsilon_total']:.4g}"]
+    total += [] if budget["plain_total"] is None else [f"{budget['plain_total']} plain values"]
+    period = f"{shown(budget['period'], NAME)} in UTC; the budget renews ({shown(budget['renews'], NAME)})"
+    return [
+        ("period", f"{period} at {budget['renews_at']}"),
+        ("over all periods", f"{' and '.join(total)}: privacy loss adds up over periods"),
+    ]
 
 
 def _approval(record: Record) -> list[tuple[str, str]]:

@@ -192,6 +192,11 @@ BUDGET = _facts(
     delta=number(0),
     plain_left=whole(0, LARGEST),
     counterparty_key=SHA256,  # the key of the counterparty's certificate; None if it showed none
+    renews=TEXT,  # the calendar by which the budget renews; this and what follows only where it does
+    period=TEXT,  # the period that epsilon and plain_left count
+    renews_at=zoned_time(),
+    epsilon_total=number(0),  # over all periods
+    plain_total=whole(0, LARGEST),
 )
 # What is needed beside the data to compute the value again.
 RECOMPUTE = _facts(

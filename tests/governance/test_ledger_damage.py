@@ -263,7 +263,7 @@ def test_a_charge_beyond_the_budget_is_named(path):
 
     Ledger(path, "seller", Policy(epsilon=1.0, plain_values=1))
     for asked, number in ((question("a", sigma=0.5), 2), (question("b", rows=9), 3)):
-        entry = {"kind": "charge", "time": "now", **asdict(asked), "question": asked.digest}
+        entry = {"kind": "charge", "time": "2026-01-01T12:00:00+00:00", **asdict(asked), "question": asked.digest}
         with chain.locked(path):
             chain.append(path, chain.read(path), entry)
         with pytest.raises(InputError, match=rf"line {number}: got (epsilon|budget.rows)"):

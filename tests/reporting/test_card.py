@@ -147,6 +147,17 @@ def test_the_card_of_a_noised_value_gives_the_interval(tmp_path):
     says(tmp_path, [row], yes=yes, no=("no differential privacy", "plain values left"))
 
 
+def test_the_card_of_a_budget_that_renews_states_the_period_and_the_total(tmp_path):
+    period = {"renews": "monthly", "period": "2026-01", "renews_at": "2026-02-01T00:00:00+00:00"}
+    total = {"epsilon_total": 2.5, "plain_total": 3}
+    row = one(0.215, "dp", low=0.12, high=0.31, more={"budget": BUDGET | EPSILON | period | total}, **DP)
+    yes = (
+        "2026-01 in UTC; the budget renews (monthly) at 2026-02-01T00:00:00+00:00",
+        "epsilon 2.5 and 3 plain values: privacy loss adds up over periods",
+    )
+    says(tmp_path, [row], yes=yes)
+
+
 def test_the_card_of_a_noised_bit(tmp_path):
     row = one(None, "dp", decision=True, **DP)
     says(tmp_path, [row], yes=("influence: Yes", "may fall on either side", "epsilon 0.5"), no=("no noise",))

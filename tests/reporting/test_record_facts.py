@@ -80,6 +80,11 @@ WRONG = {
     **{f"budget.{key}": (-0.1, *NUMBERS) for key in ("epsilon", "epsilon_left", "delta")},
     "budget.plain_left": (-1, 1.5, "3", True),
     "budget.counterparty_key": HASHES,
+    "budget.renews": TEXTS,
+    "budget.period": TEXTS,
+    "budget.renews_at": ("tomorrow", "2026-02-01", "2026-02-01T00:00:00", 3, ""),
+    "budget.epsilon_total": (-0.1, *NUMBERS),
+    "budget.plain_total": (-1, 1.5, "3", True),
     **{f"recompute.{key}": (-0.1, *NUMBERS) for key in ("l2", "tolerance", "row_norm")},
     **{f"recompute.{key}": ("1", True, math.nan, [math.inf], {}) for key in ("mean", "scale")},
     "recompute.settings": ("text", [1], 3),
@@ -113,7 +118,13 @@ def test_a_wrong_value_of_a_nested_key_is_refused_by_name(key, wrong):
 
 @pytest.mark.parametrize(
     ("outer", "name"),
-    [("release", "protects"), ("request", "id"), ("budget", "ledger"), ("budget", "counterparty")],
+    [
+        ("release", "protects"),
+        ("request", "id"),
+        ("budget", "ledger"),
+        ("budget", "counterparty"),
+        ("budget", "period"),
+    ],
 )
 @pytest.mark.parametrize("place", ["/data/seller.ledger", "ledgers/seller.ledger", "https://example.org", "~/x"])
 def test_no_place_in_a_nested_text(outer, name, place):

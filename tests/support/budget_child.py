@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,7 +62,14 @@ def charge_all_until_refused(path: Path, name: str, report: Connection, sigma: f
         os.write(report.fileno(), f"refused {error.name}\n".encode())
 
 
-def stopped_at(path: Path, stop: int, report: Connection, manner: str, size: int = 1) -> None:
+def stopped_at(
+    path: Path,
+    stop: int,
+    report: Connection,
+    manner: str,
+    size: int = 1,
+    clock: Callable[[], datetime] | None = None,
+) -> None:
     """Charge and settle one question, or `size` at once ("the one", "the one 1", ...); at the system call number `stop`
     of those that concern the ledger, kill -9.
 
@@ -89,7 +98,7 @@ def stopped_at(path: Path, stop: int, report: Connection, manner: str, size: int
     write = os.write
     for name in CALLS:
         setattr(os, name, counted(name))
-    ledger = Ledger(path, data="seller")
+    ledger = Ledger(path, data="seller", **({} if clock is None else {"clock": clock}))
     asked = [question(f"the one {k}" if k else "the one") for k in range(size)]
     granted = [ledger.charge(asked[0])] if size == 1 else ledger.charge_all(asked)
     charged = [one for one in granted if isinstance(one, Charge)]
@@ -98,3 +107,14 @@ def stopped_at(path: Path, stop: int, report: Connection, manner: str, size: int
     for one in charged:
         ledger.settle(one, 0.25)
     write(report.fileno(), b"ended\n")
+
+
+def charge_at(path: Path, name: str, report: Connection, clock: Callable[[], datetime], sigma: float | None) -> None:
+    """Charge question after question at the time of `clock` until one is refused; each charge granted is a line."""
+    ledger = Ledger(path, clock=clock)
+    try:
+        for k in count():
+            granted = ledger.charge(question(f"{name} {k}", sigma=sigma))
+            os.write(report.fileno(), f"{granted.line} {granted.digest} {granted.question.subject}\n".encode())
+    except InputError as error:
+        os.write(report.fileno(), f"refused {error.name}\n".encode())

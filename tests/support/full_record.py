@@ -33,6 +33,11 @@ BUDGET = {
     "delta": 1e-6,
     "plain_left": 19,
     "counterparty_key": "e5" * 32,
+    "renews": "monthly",
+    "period": "2026-01",
+    "renews_at": "2026-02-01T00:00:00+00:00",
+    "epsilon_total": 1.5,
+    "plain_total": 30,
 }
 RECOMPUTE = {
     "l2": 0.01,

@@ -10,17 +10,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.approval.queue import FOLDER
+from mpc_appraisal.governance.budget.calendar import NEVER, next_start
 from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import Ledger
-from mpc_appraisal.governance.budget.limits import LIMITS, limits
+from mpc_appraisal.governance.budget.limits import LIMITS, Policy, limits
 from mpc_appraisal.governance.budget.state import State, spent, verify
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
 FORMATS = ("json", "csv")  # of an export
+ADDS_UP = "Privacy loss adds up over periods: a person whose data lie here has really lost the total over all periods."
 
 
 def files(place: Path) -> list[Path]:
@@ -31,10 +34,15 @@ def files(place: Path) -> list[Path]:
     return found
 
 
-def table(state: State) -> Table:
-    """Return a table of what is spent and left, with a row for each counterparty."""
-    policy = state.policy
+def table(state: State, now: datetime | None = None) -> Table:
+    """Return a table of what is spent and left, with a row for each counterparty.
+
+    now: the time, at which another period may have begun; None takes the clock.
+    """
+    state = state.at(now or datetime.now(timezone.utc))
+    policy, renews = state.policy, state.policy.renews != NEVER
     header = ("counterparty", "questions", "answers", "epsilon spent", "epsilon left", "plain values", "plain left")
+    header += ("epsilon in total", "plain in total") * renews
     rows = [
         (
             row.counterparty,
@@ -44,17 +52,41 @@ def table(state: State) -> Table:
             number(row.epsilon_left),
             whole(row.plain),
             whole(row.plain_left),
+            *(number(row.epsilon_total), whole(row.plain_total)) * renews,
         )
         for row in spent(state)
     ] or [(DASH,) * len(header)]
+    each = f" in each period ({policy.renews})" * renews
     notes = [
         f"Each counterparty has a budget of epsilon {policy.epsilon:g} at delta {policy.delta:g} for all its noised "
-        f"values together, and of {policy.plain_values} values without noise, for data sets of {policy.minimum_rows} "
-        "rows or more.",
+        f"values together, and of {policy.plain_values} values without noise{each}, for data sets of "
+        f"{policy.minimum_rows} rows or more.",
+        *renewal(state),
         "A question without an answer was charged, and its session failed or still runs. A plain value, which is "
         "released without noise, has infinite epsilon, so that only the number of such values is limited.",
     ]
-    return Table(f"Privacy budget of {state.data}", header, "l" + "r" * 6, rows, (*notes, *tears(state)))
+    aligned = "l" + "r" * (len(header) - 1)
+    return Table(f"Privacy budget of {state.data}", header, aligned, rows, (*notes, *tears(state)))
+
+
+def renewal(state: State) -> list[str]:
+    """Return sentences on the period, on when it ends and on the limits over all periods; none without a renewal."""
+    policy = state.policy
+    if policy.renews == NEVER:
+        return []
+    begins = next_start(policy.renews, state.time)
+    return [
+        f"Spent and left count the period {state.period}; the budget renews at {begins:%Y-%m-%d %H:%M} UTC.",
+        f"{ADDS_UP} {lifetime(policy)}",
+    ]
+
+
+def lifetime(policy: Policy) -> str:
+    """Return a sentence on the limits over all periods."""
+    epsilon, plain = policy.lifetime_epsilon, policy.lifetime_plain_values
+    found = [] if epsilon is None else [f"epsilon {epsilon:g}"]
+    found += [] if plain is None else [f"{plain} values without noise"]
+    return f"Over all periods it is at most {' and '.join(found)}." if found else "No limit over all periods is set."
 
 
 def tears(state: State) -> list[str]:
@@ -116,7 +148,9 @@ def main(arguments: Sequence[str]) -> None:
         help="change limits of the policy in force; spent budget stays spent",
         description="Change limits of the policy in force, for all questions from now on; the ledger keeps the old "
         "policy too. Spent budget stays spent: a higher limit leaves what was not spent of it, and a limit below what "
-        "is spent refuses all that is not answered already.",
+        "is spent refuses all that is not answered already. With renews=daily, monthly, quarterly or yearly, epsilon "
+        "and plain_values are given anew in each period of the calendar in UTC, from the next one on; lifetime_epsilon "
+        "and lifetime_plain_values limit all periods together, and none takes them away.",
     )
     change.add_argument("FILE", type=Path, help="a ledger")
     change.add_argument("LIMIT", nargs="+", metavar="KEY=VALUE", help=f"KEY is one of {', '.join(LIMITS)}")

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mpc_appraisal.cli.budget_preview import MOST, previews
+from mpc_appraisal.cli.commands.budget import ADDS_UP
 from mpc_appraisal.cli.desk.places import Places
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
@@ -91,8 +92,8 @@ def one(places: Places, id: str) -> dict[str, Any]:
     """Return what the page of one request shows. Raises InputError where there is no such request, or a damaged one."""
     pending = RequestQueue(places.requests).read(id)
     found: dict[str, Any] = {"row": _row(pending), "words": WORDS[pending.state], "open": pending.state in OPEN}
-    found |= {"sections": sections(pending.request.text()), "digest": pending.request.digest, "most": MOST}
-    found |= {"counterparty": pending.counterparty, "costs": [], "bad": [], "error": ""}
+    found |= {"text": unwrapped(pending.request.text()), "digest": pending.request.digest, "most": MOST}
+    found |= {"counterparty": pending.counterparty, "costs": [], "bad": [], "error": "", "adds_up": ADDS_UP}
     if found["open"]:
         try:
             found["costs"], found["bad"] = previews(pending.request, pending.counterparty, places.ledger_files())

@@ -9,8 +9,10 @@
 In go questions of a counterparty, which is the party that asks; out comes, for each, a `Charge` (the permission to open
 the value) or the recorded `Answer`. A charge whose session failed stays charged, because the value may have been
 opened; the same question, asked again, is charged again. A question that was answered is answered from the record
-without a charge. Several questions at once (`consult`, `charge_all`) are granted all or none. `state.py` reads what a
-ledger says, and `hash_chain.py` explains why no kill and no second process loses a charge.
+without a charge. A budget renews only where its policy states a calendar: charges of earlier periods then count no
+longer against the limits of a period, and stay in the file. Several questions at once (`consult`, `charge_all`) are
+granted all or none. `state.py` reads what a ledger says, and `hash_chain.py` explains why no kill and no second process
+loses a charge.
 
 A field may be added to a line. No line may ever be removed or rewritten, a charge has to be on the disk before it is
 returned, and every change has to be made under the lock.
@@ -28,6 +30,7 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget import hash_chain as chain
 from mpc_appraisal.governance.budget.accounting import warm_up
+from mpc_appraisal.governance.budget.calendar import read_time
 from mpc_appraisal.governance.budget.keys import key_of, keyed, twins
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
 from mpc_appraisal.governance.budget.state import Answer, Charge, checked, recorded, replay
@@ -72,7 +75,7 @@ class Ledger:
                 if data is None:
                     raise InputError("ledger.data", None, f"the data set's name: {self.path.name} is new")
                 key = key_of(self.path)
-                entry = {"kind": "open", "time": self._now(), "data": data, "policy": asdict(policy or Policy())}
+                entry = {"kind": "open", "time": self._now(), "data": data, "policy": (policy or Policy()).entry()}
                 entry |= {"check": keyed(key, "check", "")}
                 if content is not None:
                     found = content()
@@ -110,7 +113,7 @@ class Ledger:
         Raises InputError where charging the questions one after the other would be refused. Charges that other
         processes make in the meantime are not foreseen.
         """
-        return recorded(checked(self.path), questions, identity)
+        return recorded(checked(self.path).at(self.now()), questions, identity)
 
     def charge(self, question: Question) -> Charge | Answer:
         """Charge a question and return the permission to open its answer, or return the answer that is recorded.
@@ -129,9 +132,9 @@ class Ledger:
         if any(not question.mechanism.plain for question in questions):
             warm_up()
         with chain.locked(self.path):
-            state = replay(self.path)
-            granted: list[Charge | Answer | None] = [*recorded(state, questions, identity)]
-            now, links = None if all(granted) else self._now(), state.chain
+            state, now = replay(self.path), self._now()
+            granted: list[Charge | Answer | None] = [*recorded(state.at(read_time(now)), questions, identity)]
+            links = state.chain
             for k, question in enumerate(questions):
                 if granted[k] is None:
                     entry = {"kind": "charge", "time": now, **asdict(question), "question": question.digest}
@@ -169,20 +172,25 @@ class Ledger:
                 chain.append(self.path, state.chain, entry)
         return Answer(charge.line, charge.question, value, mark)
 
-    def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
+    def amend(self, policy: Policy | None = None, **limits: Any) -> tuple[Policy, Policy]:
         """Put another policy in force, or the old policy with some limits changed; return the old and the new policy.
 
-        The ledger keeps both, and what is spent stays spent.
+        The ledger keeps both, and what is spent stays spent. If the new policy renews otherwise, everything that
+        counted so far counts on until the new calendar's next period begins.
         """
         with chain.locked(self.path):
             state = replay(self.path)
             new = replace(state.policy if policy is None else policy, **limits)
             if new != state.policy:
-                chain.append(self.path, state.chain, {"kind": "policy", "time": self._now(), "policy": asdict(new)})
+                chain.append(self.path, state.chain, {"kind": "policy", "time": self._now(), "policy": new.entry()})
         return state.policy, new
 
-    def _now(self) -> str:
+    def now(self) -> datetime:
+        """Return the time of this ledger's clock in UTC, to the second. Raises InputError for a time without a zone."""
         now = self._clock()
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
-        return now.astimezone(timezone.utc).isoformat(timespec="seconds")
+        return now.astimezone(timezone.utc).replace(microsecond=0)
+
+    def _now(self) -> str:
+        return self.now().isoformat(timespec="seconds")

@@ -29,7 +29,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.governance.budget.hash_chain import ENDING
 from mpc_appraisal.governance.budget.ledger import TOGETHER, Ledger
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
-from mpc_appraisal.governance.budget.state import Answer, Charge, checked, spent_by
+from mpc_appraisal.governance.budget.state import Answer, Charge, Spent, checked, spent_by
 
 Key = tuple[str, str]  # method and candidate
 EVERY = ""  # stands for all candidates that have no ledger of their own; a candidate's name is never empty
@@ -56,6 +56,14 @@ def subject(**parts: Any) -> str:
     except (TypeError, ValueError) as error:
         raise InputError("subject", parts, f"finite numbers, texts, lists and dictionaries ({error})") from error
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _period(row: Spent) -> dict[str, Any]:
+    """Return what the record says of the period of a budget that renews; nothing of another budget."""
+    if row.renews_at is None:
+        return {}
+    named = {"renews": row.renews, "period": row.period, "renews_at": row.renews_at.isoformat(timespec="seconds")}
+    return named | {"epsilon_total": row.epsilon_total, "plain_total": row.plain_total}
 
 
 @dataclass
@@ -186,22 +194,28 @@ class LedgerSet:
 
         `ledger` is the file's name. `line` is the number of this appraisal's last charge for the candidate, or None.
         `head` is the SHA-256 of the ledger's last whole line, for `budget verify --head`. `epsilon` and `epsilon_left`
-        are numbers at `delta`, and `plain_left` is how many more values without noise the policy allows.
+        are numbers at `delta`, and `plain_left` is how many more values without noise the policy allows. Of a budget
+        that renews, they count the current period; `renews`, `period` and `renews_at` state it, and `epsilon_total` and
+        `plain_total` add up all periods.
         """
         ledger = self._ledger(name)
-        state = checked(ledger.path)
+        state = checked(ledger.path).at(ledger.now())
         row = spent_by(state, self.counterparty, self.identity)
         lines = [charge.line for (_, candidate), (_, charge) in self._charges.items() if candidate == name]
-        return {
-            "ledger": ledger.path.name,
-            "line": max(lines, default=None),
-            "head": next(line.digest for line in reversed(state.chain.lines) if line.entry is not None),
-            "counterparty": self.counterparty,
-            "epsilon": row.epsilon,
-            "epsilon_left": row.epsilon_left,
-            "delta": row.delta,
-            "plain_left": row.plain_left,
-        } | ({} if self.identity is None else {"counterparty_key": self.identity})
+        return (
+            {
+                "ledger": ledger.path.name,
+                "line": max(lines, default=None),
+                "head": next(line.digest for line in reversed(state.chain.lines) if line.entry is not None),
+                "counterparty": self.counterparty,
+                "epsilon": row.epsilon,
+                "epsilon_left": row.epsilon_left,
+                "delta": row.delta,
+                "plain_left": row.plain_left,
+            }
+            | ({} if self.identity is None else {"counterparty_key": self.identity})
+            | _period(row)
+        )
 
     def _ledger(self, name: str) -> Ledger:
         if name in self.ledgers or EVERY in self.ledgers:

@@ -15,15 +15,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mpc_appraisal.common.checks import integer, number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism
+from mpc_appraisal.governance.budget.calendar import NEVER, RENEWS
 
 LEAST_DELTA = 1e-300  # so that 1 / delta is a number
 COUNT = "a whole number, 0 or more"
+NONE = ("none", "null")  # the texts that state no limit where a limit may be left out
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,21 @@ class Policy:
             few rows reveal a model.
         plain_values: the number of values that may be released without noise. Such a value has infinite epsilon, so
             that the cap limits their number and promises nothing more.
+        renews: how often epsilon and plain_values are given anew, one of `calendar.RENEWS`. Unless the owner states it,
+            a budget never renews.
+        lifetime_epsilon, lifetime_plain_values: limits on the same over all periods together, which never renew. None
+            sets no such limit.
 
-    Raises InputError for a limit that is out of range.
+    Raises InputError for a limit that is out of range, and for a limit over all periods below that of one period.
     """
 
     epsilon: float = 1.0
     delta: float = 1e-6
     minimum_rows: int = 100
     plain_values: int = 20
+    renews: str = NEVER
+    lifetime_epsilon: float | None = None
+    lifetime_plain_values: int | None = None
 
     def __post_init__(self) -> None:
         for key, low, high in (("epsilon", 0.0, math.inf), ("delta", LEAST_DELTA, 1.0)):
@@ -52,6 +62,21 @@ class Policy:
             object.__setattr__(self, key, value)
         for key in ("minimum_rows", "plain_values"):
             integer(f"policy.{key}", getattr(self, key), 0, expected=COUNT)
+        one_of("policy.renews", self.renews, RENEWS)
+        if self.lifetime_epsilon is not None:
+            expected = f"none, or a number from epsilon = {self.epsilon:g} on and below inf"
+            value = number(
+                "policy.lifetime_epsilon", self.lifetime_epsilon, expected, least=self.epsilon, below=math.inf
+            )
+            object.__setattr__(self, "lifetime_epsilon", value)
+        if self.lifetime_plain_values is not None:
+            expected = f"none, or a whole number from plain_values = {self.plain_values} on"
+            integer("policy.lifetime_plain_values", self.lifetime_plain_values, self.plain_values, expected=expected)
+
+    def entry(self) -> dict[str, Any]:
+        """Return the limits as a ledger's line holds them: without the keys that older ledgers lack, while unstated."""
+        stated = asdict(self)
+        return {key: value for key, value in stated.items() if key in FIRST or value != getattr(Policy, key)}
 
     @staticmethod
     def read(path: str | Path) -> Policy:
@@ -73,20 +98,27 @@ class Policy:
         return Policy(**limits((str(key.value), _plain(value)) for key, value in node.value))
 
 
-LIMITS = {f.name: type(f.default) for f in fields(Policy)}  # a policy's keys and their types
+FIRST = ("epsilon", "delta", "minimum_rows", "plain_values")  # the keys of the first ledgers
+# A policy's keys and their types. A key that begins with `lifetime_` may also be none.
+LIMITS = {"epsilon": float, "delta": float, "minimum_rows": int, "plain_values": int, "renews": str}
+LIMITS |= {"lifetime_epsilon": float, "lifetime_plain_values": int}
 
 
-def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
+def limits(stated: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return some of a policy's limits by key, read from pairs of texts (key, value).
 
-    Raises InputError for an unknown key, a key that is stated twice, and a value that is no number.
+    Raises InputError for an unknown key, a key that is stated twice, and a value of another type.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for key, value in stated:
         one_of("policy", key, LIMITS)
         if key in found:
-            raise InputError(f"policy.{key}", f"{value}, after {found[key]:g}", "one value")
+            first = f"{found[key]:g}" if isinstance(found[key], float) else found[key]
+            raise InputError(f"policy.{key}", f"{value}, after {first}", "one value")
         kind = LIMITS[key]
+        if key.startswith("lifetime_") and value in NONE:
+            found[key] = None
+            continue
         try:
             found[key] = kind(value)
         except ValueError:

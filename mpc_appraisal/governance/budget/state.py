@@ -4,86 +4,30 @@ In goes the path of a ledger; out comes a `State`, or an InputError that names t
 everything that one counterparty, the party that asks, was charged for and answered. Nothing here changes a file or
 takes a lock. `replay` reads every line in order and refuses the first line that the lines before it do not allow.
 
+A budget whose policy states a calendar renews by the times of the lines: the first line of a new period is where the
+limits of the period begin to count. The time of a line is taken for the latest that any line up to it states, so that a
+clock that is set back gives no budget back. A clock that is set forward renews a budget early, once.
+
 A new kind of line is entered in `_enter`. Lines of every earlier version have to stay readable, a charge that was
 allowed when it was made has to stay allowed, and no question may be left out of an account's epsilon.
 """
 
 from __future__ import annotations
 
-import math
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget import hash_chain as chain
-from mpc_appraisal.governance.budget.accounting import epsilon
+from mpc_appraisal.governance.budget.accounts import Account, Answer, Charge, Checkpoint, epsilon_of, joined
+from mpc_appraisal.governance.budget.calendar import NEVER, next_start, period_of, read_time
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
 
 TOLERANCE = 1e-6  # the relative excess that is allowed for an epsilon that another release of the accountant computed
-
-
-@dataclass(frozen=True)
-class Charge:
-    """A permission to open one value, which has been paid for.
-
-    Attributes:
-        line: the number of the ledger's line that records the charge.
-        digest: the SHA-256 of that line, 64 hex digits.
-        question: the question that the value answers.
-    """
-
-    line: int
-    digest: str
-    question: Question
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The recorded answer to a question.
-
-    Attributes:
-        line: the number of the line that records the charge.
-        question: the question that is answered.
-        value: the value that `Ledger.settle` was given, as JSON holds it.
-        mark: a text by which the owner recognises a repeated question whose own fields do not show the repetition (see
-            `LedgerSet.marked`); None where there is no such text.
-    """
-
-    line: int
-    question: Question
-    value: Any
-    mark: str | None = None
-
-
-@dataclass
-class Account:
-    """Everything that one counterparty has asked.
-
-    Attributes:
-        charges: the charges, by the number of their line.
-        answers: the recorded answers, by the number of the charge's line.
-        last: the line of the last noised charge, and the policy that was in force then; None before the first.
-    """
-
-    charges: dict[int, Charge] = field(default_factory=dict)
-    answers: dict[int, Answer] = field(default_factory=dict)
-    last: tuple[int, Policy] | None = None
-
-    @property
-    def plain(self) -> int:
-        """Return the number of values that were charged without noise."""
-        return sum(charge.question.mechanism.plain for charge in self.charges.values())
-
-    def epsilon(self, delta: float, *more: Question) -> float:
-        """Return the epsilon at `delta` of all noised charges and of `more` together; infinite if too large."""
-        asked = [*(charge.question for charge in self.charges.values()), *more]
-        try:
-            return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
-        except ArithmeticError:  # noise of next to nothing
-            return math.inf
 
 
 @dataclass
@@ -100,6 +44,9 @@ class State:
         identities: by the SHA-256 of every certificate key, the name that its account is stored under.
         check: the digest that the ledger's key must give (see `keys`); None in a ledger older than keys.
         digest: the keyed digest of the data; None where none was recorded.
+        time: the latest time that a line states, or the one that `at` was given if that is later.
+        period: the name of the period that holds `time` (see `calendar`); '' where the budget does not renew.
+        since: the number of the line from which charges count against the limits of the period.
     """
 
     chain: chain.Chain
@@ -111,6 +58,45 @@ class State:
     identities: dict[str, str] = field(default_factory=dict)
     check: str | None = None
     digest: str | None = None
+    time: datetime | None = None
+    period: str = ""
+    since: int = 0
+
+    def at(self, now: datetime) -> State:
+        """Return what this state is at the time `now`, when another period may have begun. This state does not change.
+
+        A time before the last line's is taken for the last line's, so that no clock that is set back gives anything
+        back.
+        """
+        other = copy.copy(self)
+        other.move(now, len(self.chain.lines) + 1)
+        return other
+
+    def move(self, time: datetime, line: int) -> None:
+        """Take the time of the line of this number, at which another period may begin."""
+        self.time = time if self.time is None else max(self.time, time)
+        period = period_of(self.policy.renews, self.time)
+        if period != self.period:
+            self.period, self.since = period, line
+
+    def amend(self, policy: Policy) -> None:
+        """Put another policy in force. What counted before the change counts on until the next period begins.
+
+        Charges of the new calendar's own period count too, even if the old calendar had begun another one since. Under
+        a policy that never renews all charges count.
+        """
+        self.policy, self.period = policy, period_of(policy.renews, self.time)
+        self.since = 0 if policy.renews == NEVER else min(self.since, self._first_line())
+
+    def _first_line(self) -> int:
+        """Return the number of the line with which the current period of the policy's calendar began."""
+        latest = self.time
+        for line in (line for line in self.chain.lines if line.entry is not None):
+            stated = read_time(line.entry["time"])
+            latest = stated if line.number == 1 else max(latest, stated)
+            if period_of(self.policy.renews, latest) == self.period:
+                return line.number
+        return 0
 
     def account(self, name: str, identity: str | None = None) -> Account:
         """Return what was asked under this name, or under any name by the holder of this certificate key.
@@ -119,7 +105,7 @@ class State:
         """
         first, other = self.names.get(name), self.identities.get(identity or "")
         found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
-        return found[0] if len(found) == 1 else _joined(found)
+        return found[0] if len(found) == 1 else joined(found)
 
     def known_as(self, name: str) -> list[str]:
         """Return all names of the account that `name` belongs to."""
@@ -131,22 +117,13 @@ class State:
         account = self.accounts.setdefault(first, Account())
         other = self.identities.get(identity or "", first)
         if other != first:
-            self.accounts[other] = _joined([self.accounts[other], self.accounts.pop(first)])
+            self.accounts[other] = joined([self.accounts[other], self.accounts.pop(first)])
             for names in (self.names, self.identities):
                 names.update({each: other for each, old in names.items() if old == first})
             account = self.accounts[other]
         if identity is not None:
             self.identities[identity] = self.names[name]
         return account
-
-
-def _joined(accounts: Sequence[Account]) -> Account:
-    found = Account()
-    for account in accounts:
-        found.charges |= account.charges
-        found.answers |= account.answers
-        found.last = max(filter(None, (found.last, account.last)), key=lambda last: last[0], default=None)
-    return found
 
 
 @dataclass(frozen=True)
@@ -156,9 +133,13 @@ class Spent:
     Attributes:
         counterparty: the counterparty's name, or all its names.
         questions, answers: the numbers of its charges and of its recorded answers.
-        epsilon, epsilon_left: the epsilon at `delta` of its noised values, and what the policy leaves of it.
+        epsilon, epsilon_left: the epsilon at `delta` of the period's noised values, and what the policy leaves of it.
         delta: the delta of the policy in force.
-        plain, plain_left: the number of values without noise, and how many more the policy allows.
+        plain, plain_left: the number of values without noise of the period, and how many more the policy allows.
+        epsilon_total, plain_total: the same over all periods. Privacy loss adds up over periods, so that this is what
+            was really lost.
+        renews, period, renews_at: the calendar, the name of the period and the start of the next one; 'never', '' and
+            None for a budget that never renews.
     """
 
     counterparty: str
@@ -169,13 +150,18 @@ class Spent:
     delta: float
     plain: int
     plain_left: int
+    epsilon_total: float
+    plain_total: int
+    renews: str = NEVER
+    period: str = ""
+    renews_at: datetime | None = None
 
 
 def recorded(state: State, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
     """Return the recorded answer of each question, or None for a question that would have to be charged.
 
     Args:
-        state: what the ledger says.
+        state: what the ledger says at the time of the questions (`State.at`).
         questions: the questions, in the order in which they would be charged.
         identity: the SHA-256 of the counterparty's certificate key, if it showed one.
 
@@ -188,14 +174,19 @@ def recorded(state: State, questions: Sequence[Question], identity: str | None =
         answer = next((answer for answer in account.answers.values() if answer.question == question), None)
         if answer is None:
             earlier = before.setdefault(identity or question.counterparty, [])
-            check_allowed(state.policy, account, question, earlier)
+            check_allowed(state.policy, account, question, earlier, since=state.since)
             earlier.append(question)
         found.append(answer)
     return found
 
 
 def check_allowed(
-    policy: Policy, account: Account, question: Question, earlier: Sequence[Question] = (), spend: bool = True
+    policy: Policy,
+    account: Account,
+    question: Question,
+    earlier: Sequence[Question] = (),
+    spend: bool = True,
+    since: int = 0,
 ) -> None:
     """Raise InputError for a question that the policy does not allow.
 
@@ -205,27 +196,41 @@ def check_allowed(
         question: the question.
         earlier: the questions that are to be charged to the account before this question.
         spend: True to compose epsilon too, which takes milliseconds.
+        since: the number of the line from which charges count against the limits of the period.
     """
     who = question.counterparty
     if question.rows < policy.minimum_rows:
         raise InputError("budget.rows", question.rows, f"{policy.minimum_rows} rows or more")
-    if question.mechanism.plain:
-        plain = account.plain + sum(q.mechanism.plain for q in earlier)
-        if plain >= policy.plain_values:
-            expected = f"at most {policy.plain_values} values without noise for {who}"
-            raise InputError("budget.plain_values", plain + 1, expected)
-    elif spend:
-        after = account.epsilon(policy.delta, *earlier, question)
-        if not after <= policy.epsilon:  # NaN is refused too
-            spent = account.epsilon(policy.delta, *earlier)
-            expected = f"at most {policy.epsilon:g} at delta {policy.delta:g} for {who}, of which {spent:.4g} is spent"
-            raise InputError("budget.epsilon", f"{after:.4g}", expected)
+    each = "" if policy.renews == NEVER else f" in each period ({policy.renews})"
+    limits = [(policy.plain_values, policy.epsilon, since, each)]
+    limits.append((policy.lifetime_plain_values, policy.lifetime_epsilon, 0, " over all periods"))
+    for values, most, start, when in limits:
+        if question.mechanism.plain and values is not None:
+            plain = account.plain(start) + sum(q.mechanism.plain for q in earlier)
+            if plain >= values:
+                expected = f"at most {values} values without noise for {who}{when}"
+                raise InputError("budget.plain_values", plain + 1, expected)
+        elif not question.mechanism.plain and spend and most is not None:
+            after = account.epsilon(policy.delta, *earlier, question, since=start)
+            if not after <= most:  # NaN is refused too
+                spent = account.epsilon(policy.delta, *earlier, since=start)
+                expected = f"at most {most:g} at delta {policy.delta:g} for {who}{when}, of which {spent:.4g} is spent"
+                raise InputError("budget.epsilon", f"{after:.4g}", expected)
 
 
 def replay(path: Path) -> State:
     """Read and check a ledger without changing it. Only `verify` composes epsilon too.
 
     Raises InputError, which names the first bad line, and OSError.
+    """
+    *_, (_, state) = history(path)
+    return state
+
+
+def history(path: Path) -> Iterator[tuple[chain.LedgerLine, State]]:
+    """Yield each readable line of a ledger with what the ledger says after it, in one state that grows.
+
+    Raises what `replay` raises.
     """
     checked = chain.read(path)
     first = checked.lines[0].entry
@@ -239,13 +244,15 @@ def replay(path: Path) -> State:
             if state is None:
                 state = State(checked, text("data", first["data"]), Policy(**first["policy"]))
                 state.check, state.digest = first.get("check"), first.get("digest")
+                state.move(read_time(first["time"]), 0)
             else:
+                state.move(read_time(line.entry["time"]), line.number)
                 _enter(state, line)
         except InputError as error:
             raise chain.bad_line(path, line.number, f"{error.name} {error.value}", error.expected) from error
         except (KeyError, TypeError) as error:
             raise chain.bad_line(path, line.number, f"{error}", "the entries of its kind") from error
-    return state
+        yield line, state
 
 
 def _enter(state: State, line: chain.LedgerLine) -> None:
@@ -253,10 +260,8 @@ def _enter(state: State, line: chain.LedgerLine) -> None:
     if kind == "charge":
         question = Question.from_entry(entry)
         account = state.enter(question.counterparty, _identity(entry))
-        check_allowed(state.policy, account, question, spend=False)
-        account.charges[line.number] = Charge(line.number, line.digest, question)
-        if not question.mechanism.plain:
-            account.last = line.number, state.policy
+        check_allowed(state.policy, account, question, spend=False, since=state.since)
+        account.enter(Charge(line.number, line.digest, question), state.policy, state.since)
     elif kind == "answer":
         number = entry["charge"]
         account = next((a for a in state.accounts.values() if number in a.charges), None)
@@ -264,7 +269,7 @@ def _enter(state: State, line: chain.LedgerLine) -> None:
             raise InputError("charge", number, "the line of a charge that was not answered before")
         account.answers[number] = Answer(number, account.charges[number].question, entry["value"], entry.get("mark"))
     elif kind == "policy":
-        state.policy = Policy(**entry["policy"])
+        state.amend(Policy(**entry["policy"]))
     elif kind == "tear":
         state.tears.append(line.number)
     else:
@@ -285,10 +290,29 @@ def spent(state: State) -> list[Spent]:
 
 def spent_by(state: State, counterparty: str, identity: str | None = None) -> Spent:
     """Return what one counterparty, who may have asked nothing yet, has spent under the policy in force."""
-    account, policy = state.account(counterparty, identity), state.policy
-    value, plain = account.epsilon(policy.delta), account.plain
-    counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
-    return Spent(counterparty, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain))
+    account, policy, since = state.account(counterparty, identity), state.policy, state.since
+    value, plain = account.epsilon(policy.delta, since=since), account.plain(since)
+    total, plain_total = account.epsilon(policy.delta), account.plain()
+    left, plain_left = policy.epsilon - value, policy.plain_values - plain
+    if policy.lifetime_epsilon is not None:
+        left = min(left, policy.lifetime_epsilon - total)
+    if policy.lifetime_plain_values is not None:
+        plain_left = min(plain_left, policy.lifetime_plain_values - plain_total)
+    return Spent(
+        counterparty=counterparty,
+        questions=len(account.charges),
+        answers=len(account.answers),
+        epsilon=value,
+        epsilon_left=max(0.0, left),
+        delta=policy.delta,
+        plain=plain,
+        plain_left=max(0, plain_left),
+        epsilon_total=total,
+        plain_total=plain_total,
+        renews=policy.renews,
+        period=state.period,
+        renews_at=None if state.time is None else next_start(policy.renews, state.time),
+    )
 
 
 def checked(path: Path) -> State:
@@ -311,13 +335,19 @@ def verify(path: str | Path, head: str | None = None) -> State:
     path = Path(path).resolve()
     state = checked(path)
     for account in state.accounts.values():
-        if account.last is not None:
-            number, policy = account.last
-            value = account.epsilon(policy.delta)
-            if value > policy.epsilon * (1 + TOLERANCE):
-                raise chain.bad_line(path, number, f"epsilon {value:.6g}", f"at most {policy.epsilon:g}")
+        for point in account.closed():
+            _check_spent(path, point)
     if head is not None and head not in {line.digest for line in state.chain.lines}:
         raise InputError(
             "--head", head, f"the hash of a line of {path.name}, whose last is {state.chain.lines[-1].digest}"
         )
     return state
+
+
+def _check_spent(path: Path, point: Checkpoint) -> None:
+    """Compare what was spent at a checkpoint with the policy of that time; raise InputError where it is too much."""
+    policy = point.policy
+    for most, since in ((policy.epsilon, point.since), (policy.lifetime_epsilon, 0)):
+        asked = [charge.question for charge in point.charges if charge.line >= since]
+        if most is not None and (value := epsilon_of(asked, policy.delta)) > most * (1 + TOLERANCE):
+            raise chain.bad_line(path, point.line, f"epsilon {value:.6g}", f"at most {most:g}")
