@@ -32,8 +32,8 @@ from mpc_appraisal.appraisal.plan import (
     check_labelled,
     needs,
 )
-from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed, uses_model
-from mpc_appraisal.appraisal.sessions import Join, Session
+from mpc_appraisal.appraisal.preparation import Prepared, check_persons, classes_of, prepare, transformed, uses_model
+from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
@@ -153,6 +153,7 @@ def appraise(
     if l2 is None:
         l2 = own_l2(given, parts["train"]) if is_estimator(given) and not isinstance(session, Join) else L2
     seller = DataOwnerInput(candidates_of(data, kind, recipe, target), controls, resolution=resolution)
+    check_persons(seller.candidates, release.description.group)
 
     def emit(event: dict[str, Any]) -> None:
         if progress is not None and "done" in event:

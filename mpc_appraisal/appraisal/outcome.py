@@ -28,6 +28,8 @@ from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.mpc.net.meter import by_result
 from mpc_appraisal.release.accuracy import Bound, error_bound
 from mpc_appraisal.release.base import Outcome, Release
+from mpc_appraisal.release.description import ReleaseDescription
+from mpc_appraisal.release.dp.persons import cuts
 from mpc_appraisal.reporting.record import Record
 
 NORMAL_95 = 1.96  # 95% of normal noise is within so many standard deviations
@@ -153,16 +155,26 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
     settings = method.settings
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
         settings = None
-    return {
-        "l2": plan.l2,
-        "settings": settings,
-        "tolerance": plan.public.get("model.tolerance"),
-        "mean": plan.public.get("standardise.mean"),
-        "scale": plan.public.get("standardise.scale"),
-        "features": plan.public.get("features.digest"),
-        "row_norm": plan.release.description.row_norm,
-        "inputs": inputs,
-    } | ({} if plan.model.link is SOFTMAX else {"model": plan.model.name})
+    return (
+        {
+            "l2": plan.l2,
+            "settings": settings,
+            "tolerance": plan.public.get("model.tolerance"),
+            "mean": plan.public.get("standardise.mean"),
+            "scale": plan.public.get("standardise.scale"),
+            "features": plan.public.get("features.digest"),
+            "row_norm": plan.release.description.row_norm,
+            "inputs": inputs,
+        }
+        | ({} if plan.model.link is SOFTMAX else {"model": plan.model.name})
+        | _by_person(plan.release.description)
+    )
+
+
+def _by_person(described: ReleaseDescription) -> dict[str, float]:
+    """Return the bound on one person's rows where it cuts rows that the bound on single rows leaves as they are."""
+    group = described.group
+    return {"group_norm": group.norm} if group is not None and cuts(group, described.row_norm) else {}
 
 
 def release_of(

@@ -27,7 +27,8 @@ from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.release.base import Release
-from mpc_appraisal.release.dp.clipping import clipped
+from mpc_appraisal.release.description import GroupBound
+from mpc_appraisal.release.dp.clipping import clipped, row_norms
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,18 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
     if rounds is not None and suits(plan):
         own = replace(own, candidates=tuple(_rounded(c, rounds) for c in own.candidates))
     described = plan.release.description
-    rows, target = described.row_norm, described.target_norm
-    return replace(own, candidates=tuple(clipped(c, rows, classes[c.name], target) for c in own.candidates))
+    clip = partial(clipped, norm=described.row_norm, target_norm=described.target_norm, group=described.group)
+    return replace(own, candidates=tuple(clip(c, classes=classes[c.name]) for c in own.candidates))
+
+
+def check_persons(candidates: Sequence[Dataset | StoredDataset], bound: GroupBound | None) -> None:
+    """Raise InputError for rows of no stated persons, or of a person with more rows than `bound` says.
+
+    None checks nothing. The data owner checks this when it reads its data, before it meets anybody.
+    """
+    if bound is not None:
+        for candidate in candidates:
+            row_norms(candidate.groups, bound, bound.norm, f"party.data ({candidate.name})")
 
 
 def _rounded(data: Dataset | StoredDataset, rounds: Resolution) -> Dataset | StoredDataset:

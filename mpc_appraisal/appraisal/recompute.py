@@ -225,6 +225,9 @@ def _candidate(data: Dataset | StoredDataset, terms: Mapping[str, Any], record: 
         if record.resolution is not None:  # which the data owner may have rounded to
             whole = replace(whole, x=rounded(whole.x, Resolution(**record.resolution), record.candidate))
         return whole.with_classes(record.classes)
+    if terms.get("group_norm") is not None:
+        found = f"{record.candidate}, whose rows were cut by person, to norms that add up to {terms['group_norm']:g}"
+        raise InputError("record", found, "one whose rows were cut one by one")
     whole = _standardised(Dataset(x, y.clamp(max=record.classes - 1), record.classes, record.candidate), terms)
     return replace(whole, x=clip_rows(whole.x.double(), terms["row_norm"]))
 

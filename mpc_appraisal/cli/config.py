@@ -75,7 +75,8 @@ WITH_METRIC = ("mpc_appraisal.appraisal.Influence", "mpc_appraisal.appraisal.Inf
 OWN_OF_METRIC = ("group", "class_weights")
 ADDED = {"metric": "log_loss", "group": None, "class_weights": None}
 # The same for the release with noise, by its stable name.
-NOISED, ADDED_TO_NOISED = "mpc_appraisal.release.Private", {"target_norm": None}
+NOISED = "mpc_appraisal.release.Private"
+ADDED_TO_NOISED = {"target_norm": None, "group": None, "group_rows": None, "group_norm": None}
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:

@@ -22,13 +22,23 @@ from mpc_appraisal.appraisal.api import check_seed
 from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
+from mpc_appraisal.appraisal.preparation import check_persons
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import absolute, instantiate, load_data, overlap_of, preparation, recipe_of
+from mpc_appraisal.cli.config import (
+    absolute,
+    instantiate,
+    load_data,
+    overlap_of,
+    preparation,
+    recipe_of,
+    release_settings,
+)
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.reworded import renamed
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, Sizes, check_gaps, check_kind, open_dataset, read_dataset
+from mpc_appraisal.data.groups import groups_of_file
 from mpc_appraisal.data.items import Items, items_of_keys
 from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.data.scenarios import MarketData
@@ -116,6 +126,7 @@ class _PartyFiles:
         model: The kind of the run's model, which says what the label column holds.
         between: Whether the session is between organisations.
         overlap: What the owners count before the appraisal; None for nothing.
+        persons: The column that says which person a row of a candidate is of; None where noise protects no persons.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -126,6 +137,7 @@ class _PartyFiles:
         self.model = model_of(instantiate(cfg.model))
         self.between = isinstance(instantiate(cfg.session), Join)
         self.overlap = overlap_of(cfg)
+        self.persons = cfg.release.get("group") and instantiate(release_settings(cfg)).description.group
 
     def read(
         self, path: str, key: str, reader: Callable[..., Data] = read_dataset, offer: _Offer | None = None
@@ -154,6 +166,12 @@ class _PartyFiles:
         if self.overlap is None or self.overlap.column is None:
             return None
         return items_of_keys(absolute(path), self.overlap.column, key)
+
+    def grouped(self, data: Data, path: str) -> Data:
+        """Return a candidate with the person of each row, where noise protects persons."""
+        if self.persons is None:
+            return data
+        return data.grouped(groups_of_file(absolute(path), self.persons.column, data.rows, "party.data", self.recipe))
 
 
 @dataclass(frozen=True)
@@ -217,7 +235,10 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
     else:
         controls = replace(safeguards.without_controls(party), listings=listings)
     keys = tuple(filter(None, (files.keys(path, "party.data") for path in paths)))
-    candidates = tuple(source.prepare(source.data) for source in sources)
+    candidates = tuple(
+        files.grouped(source.prepare(source.data), path) for source, path in zip(sources, paths, strict=True)
+    )
+    check_persons(candidates, files.persons)
     return DataOwnerInput(candidates, controls, sources, keys, party["resolution"])
 
 

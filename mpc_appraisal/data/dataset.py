@@ -37,6 +37,8 @@ class Dataset:
         columns: the names of the d features in order, all different; None where they have no names.
         class_names: the names of labels 0, 1, ..., all different, one for each label; None where there are none.
         labelled: whether y was given. Rows without labels have zeros there, which no method may read.
+        groups: a number for each row, (n,) int64, 0 or more: rows of one person have the same number. It is no feature,
+            is never shared, and only clipping reads it; see `groups`. None where rows are of no stated persons.
 
     Raises InputError, under `name`, for anything else.
     """
@@ -48,6 +50,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     labelled: bool = True
+    groups: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_classes()
@@ -82,6 +85,10 @@ class Dataset:
             raise InputError(name, "no rows", "one row or more")
         if x.shape[1] == 0:
             raise InputError(name, "no features", "one feature or more")
+        groups = self.groups
+        if groups is not None and (groups.dtype != torch.int64 or groups.shape != y.shape or (groups < 0).any()):
+            found = f"groups of {groups.dtype} of shape {tuple(groups.shape)}"
+            raise InputError(name, found, f"groups in torch.int64 of shape ({len(y)},), each 0 or more")
         low, high = torch.aminmax(x)  # NaN if one is
         if not (math.isfinite(low) and math.isfinite(high)):
             bad = (~torch.isfinite(x)).sum(dim=1)
@@ -142,7 +149,8 @@ class Dataset:
     def subset(self, index: torch.Tensor | Sequence[int] | np.ndarray) -> Dataset:
         """Return the rows at `index` (integers, in that order; shape (m,)) as a new data set of the same name."""
         index = torch.as_tensor(index, dtype=torch.int64)
-        return replace(self, x=self.x[index], y=self.y[index])
+        groups = None if self.groups is None else self.groups[index]
+        return replace(self, x=self.x[index], y=self.y[index], groups=groups)
 
     def one_hot(self) -> torch.Tensor:
         """Return the labels as (n, classes) float64, with a single 1 in each row."""
@@ -165,6 +173,13 @@ class Dataset:
             object.__setattr__(other, key, value)
         return other
 
+    def grouped(self, groups: torch.Tensor) -> Dataset:
+        """Return the same rows with a number for each, (n,) int64, that says which person a row is of (see `groups`).
+
+        Raises InputError for another shape or type.
+        """
+        return replace(self, groups=groups)
+
     def renamed(self, name: str) -> Dataset:
         """Return the same rows under another name, which errors then begin with."""
         return self._of_checked(name=name)
@@ -173,7 +188,8 @@ class Dataset:
         """Yield the rows in order, `size` at a time."""
         for start in range(0, self.rows, size):
             end = start + size
-            yield self._of_checked(x=self.x[start:end], y=self.y[start:end])
+            groups = None if self.groups is None else self.groups[start:end]
+            yield self._of_checked(x=self.x[start:end], y=self.y[start:end], groups=groups)
 
     def with_classes(self, classes: int) -> Dataset:
         """Return the same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,22 +104,26 @@ def read_dataset(
 
 def transformed(
     data: Dataset | StoredDataset,
-    rows: Callable[[torch.Tensor], torch.Tensor],
+    rows: Callable[..., torch.Tensor],
     classes: int,
     targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    by_group: bool = False,
 ) -> Dataset | StoredDataset:
     """Return the same data with the function `rows`, (n, d) -> (n, d), applied to x block by block.
 
     classes: labels of `classes` or more become the last class.
     targets: a function (n,) -> (n,) that is applied to a numeric target; None leaves it as it is.
+    by_group: whether `rows` is given the rows' groups, (n,), as a second argument.
     """
     names = data.class_names and data.class_names[:classes]
-    if isinstance(data, Dataset) and data.numeric:
-        return replace(data, x=rows(data.x), y=targets(data.y) if targets else data.y)
     if isinstance(data, StoredDataset):
         facts = {"classes": classes, "class_names": names, "_largest": min(data._largest, classes - 1)}
-        return data.changed(partial(transformed, rows=rows, classes=classes, targets=targets), **facts)
-    return replace(data, x=rows(data.x), y=data.y.clamp_max(classes - 1), classes=classes, class_names=names)
+        step = partial(transformed, rows=rows, classes=classes, targets=targets, by_group=by_group)
+        return data.changed(step, **facts)
+    x = rows(data.x, data.groups) if by_group else rows(data.x)
+    if data.numeric:
+        return replace(data, x=x, y=targets(data.y) if targets else data.y)
+    return replace(data, x=x, y=data.y.clamp_max(classes - 1), classes=classes, class_names=names)
 
 
 class StoredDataset:
@@ -144,6 +149,7 @@ class StoredDataset:
             recipe.check_target(target, name)
         self._path, self._key, self._target = path, name, target
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
+        self.groups: torch.Tensor | None = None
         self._file = file = _open(path, label, name, sizes, recipe, target)
         self.labelled = label is not None or recipe is not None
         self.name, self.rows, self.features = name, file.rows, file.features
@@ -159,6 +165,15 @@ class StoredDataset:
     def numeric(self) -> bool:
         """Whether the target holds numbers to predict, and no labels."""
         return self._target == NUMBER
+
+    def grouped(self, groups: torch.Tensor) -> StoredDataset:
+        """Return the same as `Dataset.grouped`. Each block is given the groups of its rows as it is read."""
+        if groups.dtype != torch.int64 or groups.shape != (self.rows,):
+            found = f"groups of {groups.dtype} of shape {tuple(groups.shape)}"
+            raise InputError(self.name, found, f"groups in torch.int64 of shape ({self.rows},)")
+        other = copy.copy(self)
+        other.groups = groups
+        return other
 
     def renamed(self, name: str) -> StoredDataset:
         """Return the same data set under another name, which errors then begin with."""
@@ -194,13 +209,16 @@ class StoredDataset:
 
     def blocks(self, size: int) -> Iterator[Dataset]:
         """Yield the rows in order, `size` at a time, in float32 where the file holds no more than that."""
-        return map(self._block, self._read(size))  # which keeps no block, so that a caller may have one in memory
+        # map keeps no block, so that a caller may have one in memory
+        return map(self._block, self._read(size), count(0, size))
 
-    def _block(self, arrays: tuple[np.ndarray, np.ndarray]) -> Dataset:
+    def _block(self, arrays: tuple[np.ndarray, np.ndarray], start: int) -> Dataset:
         x, y = arrays
+        groups = None if self.groups is None else self.groups[start : start + len(y)]
         values = torch.from_numpy(np.require(x, _narrow(x.dtype), ["C", "W"]))
         names = self._file.columns, self._file.class_names
-        block = Dataset(values, torch.from_numpy(self._labels(y)), self._classes, self._key, *names, self.labelled)
+        labels = torch.from_numpy(self._labels(y))
+        block = Dataset(values, labels, self._classes, self._key, *names, self.labelled, groups)
         for step in self._steps:
             block = step(block)
         return block if block.classes == self.classes else block.with_classes(self.classes)

@@ -82,31 +82,42 @@ def items_of_keys(path: str | Path, column: str, name: str) -> Items:
     exact text, such as floats.
     """
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None or not path.is_file():
-        found = f"{path}{'' if path.exists() else ', which is not there'}"
-        raise InputError(name, found, f"an existing file ending in {', '.join(READERS)}")
     rows, without, found = 0, 0, set()
-    try:
-        for text in reader(path, column, name):
-            rows += 1
-            key = unicodedata.normalize("NFC", text or "").strip()
-            without += not key
-            if key:
-                found.add(hashlib.sha256(KEY + key.encode("utf-8")).hexdigest())
-    except InputError:
-        raise
-    except Exception as error:  # csv, zip and Arrow raise many kinds of errors for foreign bytes
-        words = " ".join(str(error).split())[:200]
-        raise InputError(name, f"{path} ({type(error).__name__}: {words})", "a readable file with rows") from error
+    for key in keys_of(path, column, name):
+        rows += 1
+        without += not key
+        if key:
+            found.add(hashlib.sha256(KEY + key.encode("utf-8")).hexdigest())
     if not found:
         raise InputError(name, f"{path} with {rows} rows and no key in {column!r}", "one key or more")
     return Items(tuple(sorted(found)), rows, without)
 
 
-def _of_csv(path: Path, column: str, name: str) -> Iterator[str]:
+def keys_of(path: str | Path, column: str, name: str, delimiter: str = ",") -> Iterator[str]:
+    """Yield the key of each row of a file in order, normalised; '' for a row without one.
+
+    delimiter: what separates the fields of a .csv file. The other arguments and the errors are those of
+    `items_of_keys`.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None or not path.is_file():
+        found = f"{path}{'' if path.exists() else ', which is not there'}"
+        raise InputError(name, found, f"an existing file ending in {', '.join(READERS)}")
+    stated = {"delimiter": delimiter} if reader is _of_csv else {}
+    try:
+        for text in reader(path, column, name, **stated):
+            yield unicodedata.normalize("NFC", text or "").strip()
+    except (InputError, GeneratorExit):
+        raise
+    except Exception as error:  # csv, zip and Arrow raise many kinds of errors for foreign bytes
+        words = " ".join(str(error).split())[:200]
+        raise InputError(name, f"{path} ({type(error).__name__}: {words})", "a readable file with rows") from error
+
+
+def _of_csv(path: Path, column: str, name: str, delimiter: str = ",") -> Iterator[str]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, delimiter=delimiter)
         header = [each.strip() for each in next((row for row in reader if row), [])]
         place = _place(header, column, path, name)
         for row in reader:
@@ -158,7 +169,7 @@ def _place(names: Sequence[str], column: str, path: Path, name: str) -> int:
     return names.index(column)
 
 
-READERS: dict[str, Callable[[Path, str, str], Iterable[str | None]]] = {
+READERS: dict[str, Callable[..., Iterable[str | None]]] = {
     ".csv": _of_csv,
     ".parquet": _of_parquet,
     ".npz": _of_npz,

@@ -32,13 +32,29 @@ class OpenedNumber:
 
 
 @dataclass(frozen=True)
+class GroupBound:
+    """The public bounds on the rows of one person, where noise protects persons and not single rows.
+
+    Attributes:
+        column: The name of the data owner's column that says which person a row is of. It is no feature.
+        rows: The largest number N of rows of one person.
+        norm: The bound B on the summed norms of one person's rows, the constant feature counted.
+    """
+
+    column: str
+    rows: int
+    norm: float
+
+
+@dataclass(frozen=True)
 class Privacy:
     """What the noise of one answer guarantees, and what the answer is charged.
 
     Attributes:
         mechanism: The mechanism as the ledger's accountant charges it.
         sigma: The standard deviation of one owner's noise, in sensitivities.
-        sensitivity: How far one row of the candidate can move the number that is opened, in units of that number.
+        sensitivity: How far one row of the candidate, or all rows of one person, can move the number that is opened, in
+            units of that number.
         epsilon: The privacy loss of this answer alone.
         delta: The probability with which the loss may be larger.
         row_norm: The public norm that the candidate's rows are clipped to.
@@ -72,6 +88,7 @@ class ReleaseDescription:
         spread: The stated spread of the influence direction, to which noise is scaled. None takes what the model owner
             announces.
         checked: The methods whose announced norms are checked on shares before anything else of them is opened.
+        group: The bounds on the rows of one person, where noise protects persons. None protects single rows.
     """
 
     kind: str
@@ -84,6 +101,7 @@ class ReleaseDescription:
     target_norm: float | None = None
     spread: float | None = None
     checked: tuple[type[Appraiser], ...] = ()
+    group: GroupBound | None = None
 
     @property
     def joint(self) -> bool:

@@ -208,6 +208,7 @@ RECOMPUTE = _facts(
     scale=NUMBERS,
     features=TEXT,  # the digest of the public feature extractor
     row_norm=number(0),  # the norm that rows were clipped to
+    group_norm=number(0),  # the bound that the norms of one person's rows were cut to, where it is the smaller one
     inputs=SHA256,  # the model owner's commitment to its data and model
     model=TEXT,  # the kind of model, where it is not softmax regression
 )

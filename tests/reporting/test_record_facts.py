@@ -85,7 +85,7 @@ WRONG = {
     "budget.renews_at": ("tomorrow", "2026-02-01", "2026-02-01T00:00:00", 3, ""),
     "budget.epsilon_total": (-0.1, *NUMBERS),
     "budget.plain_total": (-1, 1.5, "3", True),
-    **{f"recompute.{key}": (-0.1, *NUMBERS) for key in ("l2", "tolerance", "row_norm")},
+    **{f"recompute.{key}": (-0.1, *NUMBERS) for key in ("l2", "tolerance", "row_norm", "group_norm")},
     **{f"recompute.{key}": ("1", True, math.nan, [math.inf], {}) for key in ("mean", "scale")},
     "recompute.settings": ("text", [1], 3),
     "recompute.features": TEXTS,

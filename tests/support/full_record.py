@@ -47,6 +47,7 @@ RECOMPUTE = {
     "scale": 2.0,
     "features": "f6" * 32,
     "row_norm": 4.0,
+    "group_norm": 6.0,
     "inputs": "a7" * 32,
     "model": "linear_regression",
 }

@@ -3,6 +3,9 @@
     x  <-  x * min(1, r / ||x||),    r = sqrt(R^2 - 1) - sqrt(d) 2^-17
     y  <-  max(-t, min(y, t)),       t = T - 2^-17            (a target that is a number)
 
+Where noise protects persons, a row of a person with k rows has R_i = min(R, B / k) in place of R, so that the norms of
+one person's rows add up to B at most (`row_norms`).
+
 x is a row of d features, and R bounds its norm once the constant feature 1 is appended: `||[x, 1]|| <= R`. r leaves
 room for the rounding of each entry to fixed point, which is 2^-17 at most, and so does t. R and T are public and have
 to be chosen before anybody looks at the data, because a quantile of the candidate's own norms would tell of them. The
@@ -24,6 +27,7 @@ from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, StoredDataset, transformed
 from mpc_appraisal.mpc.ring.fixed_point import MAX_ABS, PRECISION_BITS, check_range
+from mpc_appraisal.release.description import GroupBound
 
 ROUNDING = 2.0 ** -(PRECISION_BITS + 1)  # the largest rounding error of an entry
 
@@ -44,15 +48,22 @@ def radius(norm: float, features: int, name: str = "release.row_norm") -> float:
     return room
 
 
-def clip_rows(x: torch.Tensor, norm: float, name: str = "release.row_norm") -> torch.Tensor:
+def clip_rows(x: torch.Tensor, norm: float | torch.Tensor, name: str = "release.row_norm") -> torch.Tensor:
     """Clip the rows of x (n, d), without the constant feature, to R = `norm`. Returns (n, d) in float64.
+
+    A tensor of norms (n,) states one for each row.
 
     Raises InputError if x is not a floating-point matrix or holds NaN or infinity, and under `name` if `norm` is no
     finite number above 1 or leaves no room for rounding.
     """
     if x.dim() != 2 or not x.is_floating_point():
         raise InputError("x", f"{x.dtype} of shape {tuple(x.shape)}", "floating point of shape (rows, features)")
-    limit = radius(norm, x.shape[1], name)
+    if isinstance(norm, torch.Tensor):
+        different, places = torch.unique(norm, return_inverse=True)
+        radii = [radius(each, x.shape[1], name) for each in different.tolist()]
+        limit = torch.tensor(radii, dtype=torch.float64)[places].unsqueeze(1)
+    else:
+        limit = radius(norm, x.shape[1], name)
     check_range(x, "x", math.inf)
     rows = x.to(torch.float64)
     # Rows are divided by their largest entry first, so that squares of huge entries do not overflow.
@@ -78,10 +89,40 @@ def clip_targets(y: torch.Tensor, norm: float, name: str = "release.target_norm"
     return y.to(torch.float64).clamp(-limit, limit)
 
 
+def row_norms(groups: torch.Tensor | None, bound: GroupBound, norm: float, name: str) -> torch.Tensor:
+    """Return the norm R_i = min(R, B / k) of each group's rows, by the group's number; k is its number of rows.
+
+    Args:
+        groups: The group of each row of the candidate, (n,).
+        bound: The bounds on one person's rows.
+        norm: The public norm R.
+        name: What errors call the candidate.
+
+    Raises:
+        InputError: The rows are of no stated persons, or a person has more rows than the bound says.
+    """
+    if groups is None:
+        expected = f"rows that say whose they are, in the column {bound.column!r} (in Python, Dataset.grouped)"
+        raise InputError("release.group", f"{name}, whose rows are of no stated persons", expected)
+    sizes = torch.bincount(groups)
+    if sizes.max() > bound.rows:
+        row = int((sizes[groups] > bound.rows).nonzero()[0])
+        found = f"{name}, in which the person of row {row} has {int(sizes[groups[row]])} rows"
+        expected = f"at most {bound.rows} rows of each person, as release.group_rows says (rows count from 0)"
+        raise InputError("release.group_rows", found, expected)
+    return (bound.norm / sizes.clamp_min(1).to(torch.float64)).clamp_max(norm)
+
+
 def clipped(
-    data: Dataset | StoredDataset, norm: float | None, classes: int, target_norm: float | None = None
+    data: Dataset | StoredDataset,
+    norm: float | None,
+    classes: int,
+    target_norm: float | None = None,
+    group: GroupBound | None = None,
 ) -> Dataset | StoredDataset:
     """Return the candidate as its owner shares it when rows are clipped to `norm`. None changes nothing.
+
+    With `group`, the norms of each person's rows add up to its bound at most.
 
     A target that is a number is clipped to `target_norm`. A label that the model has no class for is taken for the last
     of the model's `classes`, because to refuse the data would tell of that row.
@@ -89,7 +130,11 @@ def clipped(
     if norm is None:
         return data
     targets = None if target_norm is None else partial(clip_targets, norm=target_norm)
-    return transformed(data, partial(clip_rows, norm=norm), classes, targets)
+    if group is None:
+        return transformed(data, partial(clip_rows, norm=norm), classes, targets)
+    each = row_norms(data.groups, group, norm, data.name)
+    radius(min(norm, group.norm / group.rows), data.features, "release.group_norm")
+    return transformed(data, lambda x, groups: clip_rows(x, each[groups]), classes, targets, by_group=True)
 
 
 def clipped_share(x: torch.Tensor, norm: float) -> float:

@@ -5,13 +5,14 @@
 In go the scores, which are still shared, and for the bit the model owner's threshold. Out comes the noised number or
 bit at the owners that the field `to` names. These are the steps:
 
-1. The data owner clips its rows to the public norm R, and a numeric target to T (`clipping.clipped`). The model owner
-   clips its influence direction to the spread that it announces (`NoisedRelease.announce`).
+1. The data owner clips its rows to the public norm R, or by person where `group` names a column, and a numeric target
+   to T (`clipping.clipped`). The model owner clips its influence direction to the spread that it announces
+   (`NoisedRelease.announce`).
 2. What the model owner announced is checked on shares, as soon as its matrices are there (`announced_norms`).
 3. If a `ceiling` is stated, the score, whatever it is, is brought into a public range [low, high] on shares, exactly.
-4. Delta is the sensitivity, which is how far one row can move the number. It is the smaller of high - low and of what
-   `sensitivity` derives from norms. The derived one counts in the rounding on shares, and nothing is truncated in a
-   way that may fail.
+4. Delta is the sensitivity, which is how far one row, or one person, can move the number. It is the smaller of
+   high - low and of what `sensitivity` derives from norms. The derived one counts in the rounding on shares, and
+   nothing is truncated in a way that may fail.
 5. Each owner adds its own noise of deviation sigma Delta to its share, and the sum is opened or compared with the
    threshold. The bit costs what the value would.
 
@@ -41,10 +42,11 @@ from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.release.base import DECISION, RESULT, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
-from mpc_appraisal.release.description import OpenedNumber, Privacy, ReleaseDescription
+from mpc_appraisal.release.description import GroupBound, OpenedNumber, Privacy, ReleaseDescription
 from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, check_target_norm, clip_direction, spread
+from mpc_appraisal.release.dp.persons import group_bound, protects, weight
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error, squared_error
-from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
+from mpc_appraisal.release.dp.sensitivity import Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
 HELD = 2.0**26  # numbers below this surely fit into the ring with 36 fractional bits and a sign
@@ -52,13 +54,15 @@ SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1e6
 LARGEST_NOISE = 2.0**17  # the largest deviation of one owner's noise, in opened units; see `_largest_noise`
 ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened; the grid of the noise is charged as theirs
 
+ADDED = ("target_norm", "group", "group_rows", "group_norm")  # fields that the first versions did not have
+
 # The sensitivity of these methods is derived from norms. A subclass may open another number, and is not one of them.
 DERIVED = (GradientNorm, Influence)
 
 
 @dataclass(frozen=True, repr=False)
 class NoisedRelease(Release):
-    """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
+    """A noised value or bit, which is (epsilon, delta)-differentially private for one row or person of the candidate.
 
     Attributes:
         what: 'value' or 'bit'.
@@ -73,6 +77,11 @@ class NoisedRelease(Release):
         to: The owners that learn the answer: 'both', 'model_owner' or 'data_owner'.
         target_norm: The public bound T that targets which are numbers are clipped to, chosen as R is. Linear regression
             needs it, and it must be None for labels.
+        group: The name of the data owner's column that says which person a row is of; it is no feature. All rows of one
+            person together are then protected. None protects single rows.
+        group_rows: The largest number N of rows of one person, which `group` needs.
+        group_norm: The bound B on the summed norms of one person's rows, above N and at most N R. None takes N R, which
+            cuts no row shorter than R does.
 
     Raises:
         InputError: A field is missing or outside its range.
@@ -87,11 +96,14 @@ class NoisedRelease(Release):
     spread: float | None = None
     to: str = "both"
     target_norm: float | None = None
+    group: str | None = None
+    group_rows: int | None = None
+    group_norm: float | None = None
 
     def __repr__(self) -> str:
-        # Digests of questions hold this text; without `target_norm` it is that of the versions that had no such field.
+        # Digests of questions hold this text; without the fields of ADDED it is that of the versions without them.
         known = {each.name: getattr(self, each.name) for each in fields(self)}
-        stated = (f"{key}={value!r}" for key, value in known.items() if (key, value) != ("target_norm", None))
+        stated = (f"{key}={value!r}" for key, value in known.items() if value is not None or key not in ADDED)
         return f"{type(self).__qualname__}({', '.join(stated)})"
 
     def __post_init__(self) -> None:
@@ -113,9 +125,15 @@ class NoisedRelease(Release):
         check_norm(self.row_norm, "row_norm")
         if self.target_norm is not None:
             check_target_norm(self.target_norm, "target_norm")
+        self._group  # noqa: B018  which raises
         if self.sigma is None:
             object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
         learners_of(self.to)
+
+    @property
+    def _group(self) -> GroupBound | None:
+        """The bounds on one person's rows; None where single rows are protected."""
+        return group_bound(self.group, self.group_rows, self.group_norm, self.row_norm)
 
     @property
     def description(self):
@@ -139,6 +157,7 @@ class NoisedRelease(Release):
             target_norm=self.target_norm,
             spread=self.spread,
             checked=DERIVED,
+            group=self._group,
         )
 
     def fitted(self, methods, candidates=None, prices=None):
@@ -209,13 +228,13 @@ class NoisedRelease(Release):
 
     def _bounds(self, facts: Facts) -> Bounds:
         """Return what is public and true of every candidate, without what is cut after rows are summed."""
-        direction = self.spread or facts.spread
+        known = {"direction_spread": self.spread or facts.spread, "group_weight": weight(self._group, self.row_norm)}
         if facts.loss is IDENTITY:  # the check on shares lets no longer weights pass
-            weights = facts.logit_bound / self.row_norm
-            return Bounds(self.row_norm, direction_spread=direction, target_norm=self.target_norm, weight_norm=weights)
+            known |= {"target_norm": self.target_norm, "weight_norm": facts.logit_bound / self.row_norm}
+            return Bounds(self.row_norm, **known)
         halved = facts.loss is LOGISTIC
         error = softmax_error(2 if halved else facts.classes, facts.logit_bound)
-        return Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
+        return Bounds(self.row_norm, softmax_error=error, **known)
 
     def _opened_error(self, method: Appraiser, facts: Facts, bounds: Bounds) -> float:
         """Return the bound on what rounding after the rows' terms changes of the opened number."""
@@ -263,7 +282,7 @@ class NoisedRelease(Release):
             epsilon=epsilon([mechanism], self.delta),
             delta=float(self.delta),
             row_norm=float(self.row_norm),
-            protects=PROTECTS,
+            protects=protects(self._group, self.row_norm),
             target_norm=None if self.target_norm is None else float(self.target_norm),
         )
 

@@ -1,7 +1,7 @@
-"""How much the opened number changes if one row of the candidate is replaced. Noise is scaled to this sensitivity.
+"""How much the opened number changes if one row, or one person, is replaced. Noise is scaled to this sensitivity.
 
-    gradient_norm   t^2 - max(t - s c, 0)^2,    t = min(n s b, sqrt(ceiling))
-    influence       2 R D, or c D for linear regression
+    gradient_norm   t^2 - max(t - s c G, 0)^2,    t = min(n s b, sqrt(ceiling))
+    influence       2 R D G, or c D G for linear regression
     finetuning      |D_te| g_te max u,    u <- kappa u + lr c / m
 
     model                b                c                 g_te                  h
@@ -19,8 +19,13 @@ rows multiplies u by kappa at most, and adds the last term if the row is in the 
 loss has eigenvalues of h R^2 at most, from which kappa follows; W grows by each step. The code adds the errors of fixed
 point, which `Bounds` states.
 
+G is 1 where one row is replaced. Where all rows of one person are, whose norms add up to B at most, G = B / R
+(`persons`); of fine-tuning the u of G rows are added up, the largest first. All bounds on a row's gradient are at most
+proportional to the row's norm, so that those of one person add up to G times b or c.
+
 In go a method, its public facts and the `Bounds` that hold for every candidate that might have come; out comes the
-sensitivity. Two candidates are neighbours if they have the same number n of rows and differ in one row, in any way.
+sensitivity. Two candidates are neighbours if they have the same number n of rows and differ in one row, in any way, or
+in the rows of one person, which are of one person in both.
 Which data the guarantee protects, and the proofs, are in docs/protocols/releases.md. A formula may change only with its
 proof, and a new method needs a proof there before it gets a function here.
 """
@@ -43,11 +48,11 @@ from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX, Link
 from mpc_appraisal.release.dp.clipping import check_norm
 
 CURVATURE = {SOFTMAX.name: 0.5, LOGISTIC.name: 0.25, IDENTITY.name: 2.0}  # h, by the link's name
-PROTECTS = "one row of the data owner's candidate; nothing of the model owner's data"
 
 # What errors call a bound: the key of the release that states it, or for one that no key states, what it is.
 CALLED = {
     "row_norm": "release.row_norm",
+    "group_weight": "weight of one person's rows",
     "ceiling": "release.ceiling",
     "target_norm": "release.target_norm",
     "direction_spread": "release.spread",
@@ -76,6 +81,8 @@ class Bounds:
         target_norm: The bound T on the candidate's targets, which linear regression needs.
         weight_norm: The bound W on the norm of the weights, which linear regression needs.
         owner_target: The bound T_o on the model owner's targets. None takes T.
+        group_weight: How many rows of the full norm R the rows of one person are worth at most: G = B / R, 1 or more.
+            1 protects single rows.
 
     Raises:
         InputError: A field cannot be such a bound.
@@ -90,6 +97,7 @@ class Bounds:
     target_norm: float | None = None
     weight_norm: float | None = None
     owner_target: float | None = None
+    group_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_norm(self.row_norm, CALLED["row_norm"])
@@ -101,6 +109,7 @@ class Bounds:
         for key in ("softmax_error", "opened_error", "weight_norm", "owner_target"):
             if getattr(self, key) is not None:
                 number(CALLED[key], getattr(self, key), least=0)
+        number(CALLED["group_weight"], self.group_weight, above=0)
 
     def row_gradient(self, link: Link = SOFTMAX) -> float:
         """Return the largest norm b of a row's gradient."""
@@ -148,7 +157,7 @@ def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:
     top = facts.rows * method.scale(facts) * bounds.row_gradient(facts.loss)
     if bounds.ceiling is not None:
         top = min(top, math.sqrt(bounds.ceiling))
-    moved = method.scale(facts) * bounds.row_change(facts.loss)
+    moved = method.scale(facts) * bounds.row_change(facts.loss) * bounds.group_weight
     return top**2 - max(top - moved, 0.0) ** 2 + 2 * bounds.opened_error
 
 
@@ -159,14 +168,16 @@ def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
     +- R D. For logistic regression p and y are single numbers, and the same holds. For linear regression the term is
     2 (x' theta - y) x' V, and two rows' terms differ by c D at most, c being `Bounds.row_change`. The model owner
     announces the spread D of V, or the release states it. That V keeps D is checked on shares, exactly, so that no
-    slack is added. Raises InputError if no D is known, or if linear regression comes without T or W.
+    slack is added. A person's rows are worth G rows. Raises InputError if no D is known, or if linear regression comes
+    without T or W.
     """
     if bounds.direction_spread is None:
         expected = "a public bound on the influence direction, or the model owner's own, which it announces"
         raise InputError(CALLED["direction_spread"], "nothing", expected)
     if facts.loss is IDENTITY:
-        return bounds.row_change(IDENTITY) * bounds.direction_spread + 2 * bounds.opened_error
-    return 2 * bounds.row_norm * bounds.direction_spread * (1 + bounds.softmax_error) + 2 * bounds.opened_error
+        return bounds.row_change(IDENTITY) * bounds.direction_spread * bounds.group_weight + 2 * bounds.opened_error
+    row = 2 * bounds.row_norm * bounds.direction_spread * (1 + bounds.softmax_error)
+    return row * bounds.group_weight + 2 * bounds.opened_error
 
 
 def finetuning(method: Finetuning, facts: Facts, bounds: Bounds) -> float:
@@ -176,6 +187,7 @@ def finetuning(method: Finetuning, facts: Facts, bounds: Bounds) -> float:
     (Hardt, Recht and Singer 2016, sections 2 and 3, for a public order of rows). A step multiplies the distance by
     kappa at most (Boehning 1992), and adds to it if the replaced row is in the step. The largest u of any row counts.
     The bound grows as kappa^steps if the rate is so large that kappa is above 1. Raises InputError if it is infinite.
+    The distances by several rows add up, because each step is linear in what the rows add.
 
     For linear regression the gradients grow with the weights. A step is theta <- (I - lr (H + 2 l2)) theta + lr g, with
     H of eigenvalues h R^2 at most and g a mean of 2 y x, so that W <- kappa W + 2 lr (mean of R T) bounds their norm.
@@ -185,23 +197,31 @@ def finetuning(method: Finetuning, facts: Facts, bounds: Bounds) -> float:
     target, weights = bounds.sizes() if link is IDENTITY else (0.0, 0.0)
     owner_target = target if bounds.owner_target is None else bounds.owner_target
     apart, decay = torch.zeros(facts.rows, dtype=torch.float64), 2 * facts.l2
+    wrong = 0.0  # what the errors of probabilities add, whichever rows are replaced
     for of_owner, of_candidate in method.schedule(facts):
         m = len(of_owner) + len(of_candidate)
         curvature = (len(of_owner) * owner**2 + len(of_candidate) * bounds.row_norm**2) * CURVATURE[link.name] / m
         kappa = max(abs(1 - method.lr * decay), abs(1 - method.lr * (curvature + decay)))
-        apart *= kappa
+        apart, wrong = kappa * apart, kappa * wrong + method.lr * error
         # The error of probabilities is added apart, so that it is no part of the distance of two gradients.
         apart[of_candidate] += method.lr * replace(bounds, softmax_error=0.0).row_change(link, weights) / m
-        apart += method.lr * error
         pull = (len(of_owner) * owner * owner_target + len(of_candidate) * bounds.row_norm * target) / m
         weights = kappa * weights + 2 * method.lr * pull
-    moved = apart.max().item()
+    moved = _of_person(apart, bounds.group_weight) + wrong
     if not math.isfinite(moved * (1 + weights)):
         raise InputError(
             "appraisal.lr", method.lr, "a rate at which fine-tuning does not diverge, for its sensitivity is finite"
         )
     steepest = {SOFTMAX: math.sqrt(2), LOGISTIC: 1.0}.get(link, 2 * (owner * weights + owner_target)) * owner
     return facts.test_rows * steepest * moved + 2 * bounds.opened_error
+
+
+def _of_person(apart: torch.Tensor, weight: float) -> float:
+    """Return the most that rows worth `weight` rows of the full norm add up to, of what each row adds, (n,)."""
+    largest = apart.sort(descending=True).values
+    whole = min(int(weight), len(largest))
+    rest = (weight - whole) * largest[whole].item() if whole < len(largest) else 0.0
+    return largest[:whole].sum().item() + rest
 
 
 SENSITIVITIES: dict[type[Appraiser], Callable[..., float]] = {
