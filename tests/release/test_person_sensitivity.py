@@ -44,7 +44,8 @@ def table(x: torch.Tensor, y: torch.Tensor, groups: torch.Tensor, weight: float)
 def random_table(seed: int, weight: float) -> Dataset:
     """Long rows, of which each person's lie along one direction with one label, as far as chance lets them."""
     groups, g = persons(seed), torch.Generator().manual_seed(100 + seed)
-    towards, labels = 9 * normal(14, 2, seed=seed), torch.randint(3, (14,), generator=g)
+    towards, labels = normal(14, 2, seed=seed), torch.randint(3, (14,), generator=g)
+    towards = 9 * towards / torch.linalg.vector_norm(towards, dim=1, keepdim=True)
     return table(towards[groups] + 0.1 * normal(14, 2, seed=50 + seed), labels[groups], groups, weight)
 
 
@@ -118,7 +119,7 @@ def test_gradient_norm_of_neighbours_that_differ_in_one_person(weight, ceiling):
     row = sensitivity(method, f, Bounds(R, ceiling=ceiling))
     most = math.inf if ceiling is None else ceiling
     x_pool, y_pool = pool(R, 3)
-    for seed in range(24):
+    for seed in range(10):
         theta, data = 40.0 * normal(3, 3, seed=seed), random_table(seed, weight)
         data = table(x_pool[:1].expand(14, 2), torch.full((14,), seed % 3), data.groups, weight) if seed % 2 else data
         kept = int(torch.bincount(data.groups).argmax())
@@ -234,7 +235,7 @@ def test_a_release_scales_its_noise_to_a_person_and_says_so():
         ({"group": "customer", "group_rows": 0}, "group_rows: got 0"),
         ({"group": "customer", "group_rows": 2.5}, "group_rows: got 2.5"),
         ({"group": " customer", "group_rows": 4}, "group: got ' customer'; expected the name of a column"),
-        ({"group": "a/b", "group_rows": 4}, "group: got 'a/b'; expected the name of a column"),
+        ({"group": "/data/a", "group_rows": 4}, "group: got '/data/a'; expected the name of a column"),
         ({"group": "x" * 61, "group_rows": 4}, "group: got 'xxx"),
         ({"group": "customer", "group_rows": 4, "group_norm": 4.0}, "group_norm: got 4.0; expected a number above"),
         ({"group": "customer", "group_rows": 4, "group_norm": 12.5}, "group_norm: got 12.5; .* at most .* = 12"),
