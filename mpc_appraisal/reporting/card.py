@@ -22,6 +22,7 @@ from pathlib import Path
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Resolution
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.card_consent import approval_facts, budget_facts, receipt_facts
 from mpc_appraisal.reporting.card_steps import NAME, TEXT, steps_of
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.overlap_record import count_in_words
@@ -36,12 +37,6 @@ FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most
 SAMPLING = (
     "Sampling error of the data itself is not in this: another sample from the same source would give another answer."
 )
-HOW = {
-    "command": "by a person, with a command",
-    "policy": "by the data owner's standing policy",
-    "stated": "stated beforehand, with the configuration",
-    "offer": "by the data owner's standing offer",
-}
 SIDES = {
     "spawn": "a trial with both sides on one machine",
     "join": "an appraisal between organisations, each in its own process",
@@ -149,8 +144,8 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
         Section("The data", facts=_facts(records, _data)),
         Section("What was opened to whom", facts=_facts(records, _openings)),
         Section("Privacy spent", facts=_facts(records, _privacy)),
-        Section("Approval", facts=_facts(records, _approval)),
-        Section("Receipt", facts=_facts(records, _receipt)),
+        Section("Approval", facts=_facts(records, approval_facts)),
+        Section("Receipt", facts=_facts(records, receipt_facts)),
         Section("Cost", facts=_facts(records, _cost)),
         Section("Trust", facts=_facts(records, _trust)),
         Section("How to verify", steps=tuple(steps_of(records))),
@@ -331,74 +326,7 @@ def _privacy(record: Record) -> list[tuple[str, str]]:
         facts.append(("charged", "when this answer was first given; now nothing"))
     if release.get("protects"):
         facts.append(("protects", shown(release["protects"], LONG)))
-    return facts + _budget(budget)
-
-
-def _budget(budget: dict | None) -> list[tuple[str, str]]:
-    if budget is None:
-        return []
-    parts = {"epsilon": "epsilon {} spent", "epsilon_left": "epsilon {} left"}
-    spent = [words.format(f"{budget[key]:.4g}") for key, words in parts.items() if budget[key] is not None]
-    delta = "" if budget["delta"] is None or not spent else f" at delta {budget['delta']:g}"
-    line = "" if budget["line"] is None else f", line {budget['line']}"
-    facts = [("ledger", f"{shown(budget['ledger'], NAME)}{line}"), ("its last hash", budget["head"])]
-    facts.append(("counterparty", shown(budget["counterparty"], NAME)))
-    key = budget.get("counterparty_key")
-    facts.append(("its key's SHA-256", key) if key else ("its certificate", "none was shown: the name binds nobody"))
-    facts += [("budget", ", ".join(spent) + delta)] * bool(spent)
-    return facts if budget.get("renews") is None else facts + _period(budget)
-
-
-def _period(budget: dict) -> list[tuple[str, str]]:
-    """Return the period of a budget that renews, and what was spent over all periods."""
-    total = [] if budget["epsilon_total"] is None else [f"epsilon {budget['epsilon_total']:.4g}"]
-    total += [] if budget["plain_total"] is None else [f"{budget['plain_total']} plain values"]
-    period = f"{shown(budget['period'], NAME)} in UTC; the budget renews ({shown(budget['renews'], NAME)})"
-    return [
-        ("period", f"{period} at {budget['renews_at']}"),
-        ("over all periods", f"{' and '.join(total)}: privacy loss adds up over periods"),
-    ]
-
-
-def _approval(record: Record) -> list[tuple[str, str]]:
-    if record.request is None:
-        return []
-    request = record.request
-    return [
-        ("request", shown(request["id"], NAME)),
-        ("its SHA-256", request["digest"]),
-        ("approved", f"{HOW[request['how']]}, {shown(request['time'], NAME)}"),
-        *_offer(request.get("offer"), request["how"]),
-        *_purpose(request.get("purpose")),
-    ]
-
-
-def _offer(offer: dict | None, how: str) -> list[tuple[str, str]]:
-    if offer is None:
-        return []
-    label, price = "under the offer" if how == "offer" else "offer that gave no yes", offer.get("price")
-    facts = [(label, shown(offer["name"], NAME)), ("the offer's SHA-256", offer["digest"])]
-    return facts + [("price of one answer", f"{price['amount']:g} {price['currency']}")] if price else facts
-
-
-def _purpose(purpose: dict[str, str] | None) -> list[tuple[str, str]]:
-    if purpose is None:
-        return []
-    own = f": {shown(purpose['text'], 2 * TEXT)}" if purpose["text"] else ""
-    return [("purpose, as the model owner stated it", f"{shown(purpose['kind'], NAME).replace('_', ' ')}{own}")]
-
-
-def _receipt(record: Record) -> list[tuple[str, str]]:
-    """Return who signed this answer, and when."""
-    if record.receipt is None:
-        return []
-    signed = record.receipt["signatures"]
-    facts = [("signed", "by both owners, with the keys of their certificates")]
-    for role, one in signed.items():
-        owner = role.replace("_", " ")
-        facts.append((f"by the {owner}", one["time"]))
-        facts.append((f"the {owner}'s key's SHA-256", record.receipt["content"]["keys"][role]))
-    return facts
+    return facts + budget_facts(budget)
 
 
 def _cost(record: Record) -> list[tuple[str, str]]:
