@@ -15,6 +15,7 @@ from mpc_appraisal.common.text import printable
 
 # A public name is plain words, a key of the configuration or of a budget, or a field of a published listing. It is
 # never the name of an owner's file.
+DISAGREEMENT = "the parties disagree: "  # so begins the message of a disagreement that one party alone finds
 SECTIONS = "appraisal|budget|ledger|mechanism|model|party|policy|question|release|session|standardise"
 PUBLIC_NAME = re.compile(
     rf"([a-z0-9_ ]+|({SECTIONS})(\.(?!json$)[a-z0-9_]+)+)( \([^()]*\))?|listing [a-z0-9_-]+: [a-z0-9_.]+"
@@ -83,6 +84,10 @@ class PeerError(AppraisalError):
     @property
     def public(self) -> str:
         return str(self)
+
+
+class PeerDisagreementError(PeerError, DisagreementError):
+    """This error says that another party has stopped because it found that the parties disagree."""
 
 
 class BoundError(AppraisalError):

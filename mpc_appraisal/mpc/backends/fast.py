@@ -240,6 +240,7 @@ class FastSession(EngineSession):
     """
 
     rehearsal = DrySession
+    _engine: type[Engine] = Engine
     _tag, _opened = b"", 0  # a value of this session, and the number of openings to both owners: they bind commitments
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp", integrity: bool = False):
@@ -253,7 +254,7 @@ class FastSession(EngineSession):
             self.channel.send(tensor_of(pair), 1)
         else:
             pair = bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
-        engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
+        engine = self._engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
         self.context = TrainingContext(engine, DEFAULT_BOUND)
         self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))
         self._keys, self._check, self._replays = (dealt, pair), None, None

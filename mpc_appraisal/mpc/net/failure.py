@@ -22,7 +22,8 @@ from concurrent import futures
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.common.errors import DISAGREEMENT, InputError, PeerDisagreementError, PeerError
+from mpc_appraisal.mpc.net.message_schemas import printable
 
 NOTICE_SECONDS = 0.3  # a waiting party notices a loss within this time; a computing one is interrupted after it
 ASK_SECONDS = 0.1  # the time between two looks at whether a party was lost
@@ -31,6 +32,12 @@ FREEZE_SECONDS = 10.0  # a party that gives no sign of life for this time counts
 
 class Interrupted(BaseException):
     """What is raised in the main thread, wherever it is, when a party was lost. It never leaves `interrupting`."""
+
+
+def stopped(words: bytes | bytearray) -> PeerError:
+    """Return the error for another party's `words` of why it has stopped."""
+    text = printable(words)
+    return PeerDisagreementError(text) if DISAGREEMENT in text else PeerError(text)
 
 
 class FailureDetector(ABC):

@@ -27,7 +27,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import ROLES, rank_of
-from mpc_appraisal.mpc.net.message_schemas import printable
+from mpc_appraisal.mpc.net.failure import stopped
 
 BEAT_SECONDS = 0.5
 WATCH_SECONDS = 0.1
@@ -202,7 +202,7 @@ class Heartbeats:
         if bye:
             peer.left = True
             if words:
-                self._fail(PeerError(printable(words)))
+                self._fail(stopped(words))
         elif not data or len(peer.text) > ABORT_BYTES:
             peer.lost = True
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))

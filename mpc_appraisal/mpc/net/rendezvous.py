@@ -27,9 +27,9 @@ import torch.distributed as dist
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
-from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, BlockingCalls, FailureDetector
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, BlockingCalls, FailureDetector, stopped
 from mpc_appraisal.mpc.net.heartbeat import DATA, Heartbeats
-from mpc_appraisal.mpc.net.message_schemas import LONGEST_MESSAGE, printable, read
+from mpc_appraisal.mpc.net.message_schemas import LONGEST_MESSAGE, read
 from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 
 POLL_SECONDS = 0.02
@@ -160,7 +160,7 @@ class Rendezvous(FailureDetector):
         """Look whether a party has aborted, while this party computes."""
         with suppress(RuntimeError, ValueError):  # the host is gone, which its heartbeat reports
             if self.store.check(["abort"]):
-                self._fail(PeerError(printable(self.store.get("abort"))))
+                self._fail(stopped(self.store.get("abort")))
 
     def _call(self, f):
         """Return what `f`, a call to the store, returns. Raises PeerError if the store fails or is too late."""
@@ -206,7 +206,7 @@ class Rendezvous(FailureDetector):
         """Raise PeerError if a party was lost or has aborted."""
         self.check()
         if self._call(lambda: self.store.check(["abort"])):
-            raise self._fail(PeerError(printable(self._call(lambda: self.store.get("abort")))))
+            raise self._fail(stopped(self._call(lambda: self.store.get("abort"))))
 
     def abort(self, message: str) -> None:
         """Tell the others why this party stops: the first loss, or else `message`, which must hold nothing private."""

@@ -26,10 +26,10 @@ from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, r
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.certificates import CertificateFiles, key_digest
 from mpc_appraisal.mpc.net.channel import Channel
-from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, FailureDetector
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, FailureDetector, stopped
 from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, nbytes, view_of
 from mpc_appraisal.mpc.net.handshake import Hello, Listener, dial
-from mpc_appraisal.mpc.net.message_schemas import check, parse, printable
+from mpc_appraisal.mpc.net.message_schemas import check, parse
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.relay.client import ALIKE, RelayWay
 from mpc_appraisal.mpc.net.rendezvous import check_stated, parse_address
@@ -202,7 +202,7 @@ class TlsLink(FailureDetector):
         text = peer.incoming.text(ABORT_BYTES, 2.0)
         if header.kind == Kind.ABORT:
             peer.left = True
-            self._fail(PeerError(printable(text)))
+            self._fail(stopped(text))
         elif header.kind == Kind.BYE:
             peer.left = True
 

@@ -142,6 +142,11 @@ class Dealer(GateDealer):
         self._rings: dict[int, int] = {}  # the width of each of these masks in bits
         self._selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
 
+    def places(self) -> list[tuple[int, int, int]]:
+        """Return how many bytes each owner's streams mask, triple and share have given, or its shares have taken."""
+        shares = self._streams[1]["share"].position
+        return [(s["mask"].position, s["triple"].position, shares) for s in self._streams]
+
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
         """Answer every request of the script in order, and call `mark` at each request of that name.
 

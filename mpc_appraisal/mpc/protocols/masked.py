@@ -93,22 +93,24 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring, *([whole] if whole else []))
         opened = whole + w.bits
         mask = engine.streams["triple"].ring(w.share.shape, width(opened), opened if engine.affine else None)
-        masks.append((key, whole, mask))
+        # The dealer's shares are taken before the next request is made, which `asked_dealer` needs.
+        rings = ([w.ring, w.ring - w.bits] if whole else [w.ring - w.bits] * 2)[: 2 if w.ring > w.bits else whole > 0]
+        masks.append((key, whole, mask, [engine.dealer_share(w.share.shape, ring) for ring in rings]))
         # One owner rounds its share down and the other one rounds up, so that neither direction is more likely.
         drop = w.drop - whole
         up, more = (0, w.low << whole) if engine.me == 0 else ((1 << drop) - 1, 0)
         share = elementwise.masked_share(w.share, up, drop, more, mask)
         # A mask of `opened` bits covers no higher bit of the last byte that is sent.
         own.append(share & ((1 << opened) - 1) if engine.affine and opened % 8 else share)
-    pairs = engine.swap(own, [whole + w.bits for w, (_, whole, _) in zip(wanted, masks, strict=True)])
-    for w, (key, whole, mask), (mine, theirs) in zip(wanted, masks, pairs, strict=True):
-        shape, more = w.share.shape, w.ring - w.bits
+    pairs = engine.swap(own, [whole + w.bits for w, (_, whole, *_) in zip(wanted, masks, strict=True)])
+    for w, (key, whole, mask, dealt), (mine, theirs) in zip(wanted, masks, pairs, strict=True):
+        more = w.ring - w.bits
         delta, wrapped = elementwise.opened(mine, theirs, whole + w.bits, 0 if whole else w.low)
         if whole:
-            delta, mask = logical_shift(delta, whole) - w.low, engine.dealer_share(shape, w.ring)
-            mask = mask - (wrapped * engine.dealer_share(shape, more) << w.bits) if more else mask
+            delta, mask = logical_shift(delta, whole) - w.low, dealt[0]
+            mask = mask - (wrapped * dealt[1] << w.bits) if more else mask
         elif more:
-            carry, top = engine.dealer_share(shape, more), engine.dealer_share(shape, more)
+            carry, top = dealt
             mask = elementwise.widened(mask, w.bits, carry, wrapped, top)
         elif w.bits < 64:
             mask = mask & ((1 << w.bits) - 1)

@@ -282,17 +282,35 @@ class _Measure:
         return 0
 
 
-def measured(script: Sequence[Any]) -> ScriptRequest:
-    """Return what a parsed script asks for, from shapes. Raises AppraisalError if a request cannot be answered."""
-    follow, largest, total, kept = _Measure(), 0, 0, 0
-    for request in script:
+class ScriptMeasure:
+    """The measure of requests as they come.
+
+    Attributes:
+        found: what all requests so far ask for.
+    """
+
+    def __init__(self) -> None:
+        self._follow, self.found = _Measure(), ScriptRequest()
+
+    def add(self, request: Sequence[Any]) -> ScriptRequest:
+        """Return `found` with one more parsed request. Raises AppraisalError if the request cannot be answered."""
         name, *arguments = request
         try:
-            size = getattr(follow, name)(*arguments)
+            size = getattr(self._follow, name)(*arguments)
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, ValueError) as error:
             raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({str(error)[:80]})") from error
-        largest, total, kept = max(largest, size), total + size, max(kept, follow.elements)
-    return ScriptRequest(len(script), largest, total, kept)
+        done = self.found
+        largest, kept = max(done.largest, size), max(done.kept, self._follow.elements)
+        self.found = ScriptRequest(done.requests + 1, largest, done.total + size, kept)
+        return self.found
+
+
+def measured(script: Sequence[Any]) -> ScriptRequest:
+    """Return what a parsed script asks for, from shapes. Raises AppraisalError if a request cannot be answered."""
+    measure = ScriptMeasure()
+    for request in script:
+        measure.add(request)
+    return measure.found
 
 
 def submit_script(channel: Channel, script: Sequence[Any], role: str) -> None:

@@ -42,16 +42,24 @@ class Stream:
             is never a share of something else.
         start: The number of bytes that are left out at the beginning, so that a stream can be read again from there.
 
+    Attributes:
+        position: The number of bytes that were drawn or left out so far.
+
     Raises ValueError: The key has another length.
     """
 
     def __init__(self, key: bytes, purpose: str, start: int = 0):
         if len(key) != KEY_BYTES:
             raise ValueError(f"key: got {len(key)} bytes; expected {KEY_BYTES}")
-        derived = hmac.new(key, purpose.encode(), hashlib.sha256).digest()
-        blocks, rest = divmod(start, BLOCK_BYTES)
+        self._derived, self.position = hmac.new(key, purpose.encode(), hashlib.sha256).digest(), 0
+        self.skip(start)
+
+    def skip(self, count: int) -> None:
+        """Leave out the next `count` bytes, which nothing draws from this stream any more."""
+        self.position += count
+        blocks, rest = divmod(self.position, BLOCK_BYTES)
         counter = blocks.to_bytes(BLOCK_BYTES, "big")
-        self._cipher = Cipher(algorithms.AES(derived), modes.CTR(counter)).encryptor()
+        self._cipher = Cipher(algorithms.AES(self._derived), modes.CTR(counter)).encryptor()
         self._cipher.update(bytes(rest))
 
     def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
@@ -68,6 +76,7 @@ class Stream:
         return torch.from_numpy(self._drawn(math.prod(shape)).reshape(tuple(shape)))
 
     def _drawn(self, length: int) -> np.ndarray:
+        self.position += length
         out = np.empty(length + 16, dtype=np.uint8)  # the cipher needs a block more than it writes
         view = memoryview(out)
         for start in range(0, length, _CHUNK):

@@ -1,0 +1,67 @@
+"""One party of a session with an asked dealer: `asked_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, over tls.
+
+WHAT names a function of this file, which is the owners' program: it takes the session and returns what to print.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.common.roles import OWNERS
+from mpc_appraisal.mpc.backends.asked import AskedSession, deal_asked
+from mpc_appraisal.mpc.net.lifecycle import attend
+from mpc_appraisal.mpc.net.transport import Transport
+from mpc_appraisal.mpc.protocols.comparison import relu
+
+ROWS = torch.arange(-6, 6).reshape(3, 4).double() / 4
+
+
+def shared(session, values: torch.Tensor) -> torch.Tensor:
+    """Return this owner's share of public values with 16 fractional bits, blinded."""
+    engine = session.context.engine
+    ring = (values * 2**16).round().long()
+    return engine.blinded(engine.public_share(ring) + torch.zeros_like(ring))
+
+
+def opened(session, share: torch.Tensor) -> torch.Tensor:
+    return session.context.engine.open(session.context.engine.blinded(share))[0]
+
+
+def branches(session) -> list:
+    """The shapes of what is computed depend on an opened value: how many rows have a positive sum."""
+    engine = session.context.engine
+    x = shared(session, ROWS)
+    value, bit = relu(engine, x)
+    bit.forget(engine)
+    sums = opened(session, value.sum(1)).double() / 2**16
+    kept = x[sums > 0]
+    squares = engine.truncate(engine.square(kept), 16)
+    return [sums.tolist(), opened(session, squares).tolist()]
+
+
+def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> int:
+    kind = Transport(transport, folder if transport == "tls" else None, freeze_timeout=3.0)
+
+    def run(link, _):
+        if role not in OWNERS:
+            deal_asked(link, 60.0, transport)
+            return None
+        session = AskedSession(link, 60.0, transport)
+        found = globals()[what](session)
+        session.close()
+        return found
+
+    try:
+        print(json.dumps(attend(role, kind, address, 60.0, lambda: None, run)))
+    except AppraisalError as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
