@@ -17,6 +17,7 @@ from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.group_maximum import dealt_rows, winners
 from mpc_appraisal.mpc.protocols.masked import MaskedValue
 from mpc_appraisal.mpc.protocols.masked_matrices import Masked
+from mpc_appraisal.mpc.protocols.public_division import divide
 from mpc_appraisal.mpc.ring import elementwise, kernels
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import width
@@ -115,7 +116,7 @@ def of_triples(engine: Prover) -> list:
     square = engine.square(engine.blinded(product))
     cut = engine.truncate(square + product, 20)
     engine.exact = True
-    return [product, square, cut, engine.truncate_locally(cut, 7, 40), engine.inner(x, cut)]
+    return [product, square, cut, engine.truncate_locally(cut, 7, 40), engine.inner(x, cut), divide(engine, cut, 30)]
 
 
 def of_functions(engine: Prover) -> list:

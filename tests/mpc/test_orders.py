@@ -65,6 +65,7 @@ def test_what_a_script_asks_is_measured():
     freed = [*SCRIPT, ["free", 1], ["free", 2], ["mask", 3, 0, [5, 1]]]
     assert measured(freed).kept == 2 * 14
     conv = [["bilinear", "conv2d", [2, 3, 8, 8], [4, 3, 3, 3], {"padding": 1}]]
+    assert measured([["divide", [4, 3], 3]]) == ScriptRequest(1, largest=36, total=36, kept=0)
     assert measured(conv).total == 2 * 3 * 64 + 4 * 27 + 2 * 4 * 64 + 4 * 64 * 27 // 4
 
 

@@ -27,6 +27,7 @@ NAMELESS = {
     "square",
     "inner",
     "truncate",
+    "divide",
     "bilinear",
     "conjunction",
     "bit",

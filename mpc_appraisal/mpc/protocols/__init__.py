@@ -6,6 +6,7 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 | file | computes |
 |---|---|
 | engine, dealer | products, squares and truncations on additive shares, with randomness from the dealer |
+| public_division | shared numbers divided by a public whole number |
 | orders | which requests the dealer accepts |
 | masked, levels, harmonics | values opened under masks, their coarse size, and smooth functions of them |
 | softmax_plan, softmax, log_softmax | the softmax of bounded logits, and its logarithm |

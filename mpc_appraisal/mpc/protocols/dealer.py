@@ -23,6 +23,7 @@ to its owner.
 | square shape | a of both | a * a |
 | inner shape | a, b of both | sum of a * b |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
+| divide shape divisor | r of both | r // divisor (unsigned), and the top bit of r (see `public_division`) |
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
 | open ... drop | m of both, drop + bits bits; the upper `bits` are kept | these; where ring > bits: m's top bit |
 | cross id id ring [summed] | none | product of two kept masks mod 2^ring, each row summed or not, and its corrections |
@@ -69,8 +70,9 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.draws import Draws
 from mpc_appraisal.mpc.protocols.gate_dealer import GateDealer, Results, logical_shift
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
-from mpc_appraisal.mpc.protocols.request_checks import checked_shape, whole_number
+from mpc_appraisal.mpc.protocols.request_checks import checked_divisor, checked_shape, whole_number
 from mpc_appraisal.mpc.ring import narrow
+from mpc_appraisal.mpc.ring.quotients import unsigned_quotient
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -270,6 +272,12 @@ class Dealer(GateDealer):
         r = self._both(checked_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
+    def divide(self, shape: list[int], divisor: int) -> Results:
+        """Share the mask r, as an unsigned number, divided by a public divisor, and the top bit of r."""
+        d = checked_divisor(divisor)
+        r = self._both(checked_shape(shape))
+        return [(unsigned_quotient(r, d), 64), (logical_shift(r, 63), 64)]
+
     def settle(self, key: int, shape: list[int]) -> Results:
         """Draw and keep a mask of each owner, for a result that both have under these masks."""
         found = []
@@ -330,7 +338,7 @@ class Dealer(GateDealer):
 REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
-        "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
+        "mask", "rows", "free", "product", "mul", "square", "inner", "truncate", "divide",
         "open", "cross", "matmul", "power", "scale", "forget",
         "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "difference", "wins", "gated_power",
         "apply", "dense", "settle", "keep", "drop_kept", "check", "show",

@@ -51,7 +51,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
 )
 from mpc_appraisal.mpc.protocols.gate_dealer import MAX_THRESHOLDS
 from mpc_appraisal.mpc.protocols.group_maximum import LARGEST_GROUP, dealt_rows, pairs_of
-from mpc_appraisal.mpc.protocols.request_checks import checked_shape
+from mpc_appraisal.mpc.protocols.request_checks import checked_divisor, checked_shape
 from mpc_appraisal.mpc.protocols.script_limits import ELEMENT_BYTES, Limits, ScriptRequest
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS
@@ -239,6 +239,10 @@ class _Measure:
         return 3 * math.prod(checked_shape(shape))
 
     def truncate(self, shape: Any, bits: Any) -> int:
+        return 3 * math.prod(checked_shape(shape))
+
+    def divide(self, shape: Any, divisor: Any) -> int:
+        checked_divisor(divisor)
         return 3 * math.prod(checked_shape(shape))
 
     def bilinear(self, op: Any, shape_x: Any, shape_y: Any, options: Any) -> int:

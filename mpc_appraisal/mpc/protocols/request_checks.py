@@ -12,6 +12,7 @@ from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
 
 MAX_ELEMENTS = 2**31
+MAX_DIVISOR = 2**61  # A value that is divided may be as large as 2^62 less the divisor.
 
 
 def checked_shape(value: Any) -> tuple[int, ...]:
@@ -30,4 +31,11 @@ def whole_number(value: Any, largest: int) -> int:
     """Return `value` itself. Raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
     if not is_integer(value) or not 0 <= value <= largest:
         raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
+    return value
+
+
+def checked_divisor(value: Any) -> int:
+    """Return `value` itself. Raises AppraisalError unless it is a whole number from 2 to MAX_DIVISOR."""
+    if not is_integer(value) or not 1 < value <= MAX_DIVISOR:
+        raise AppraisalError(f"dealer: refused to divide by {value!r:.40}; expected 2 to {MAX_DIVISOR}")
     return value
