@@ -72,10 +72,10 @@ from mpc_appraisal.mpc.protocols.gate_dealer import GateDealer, Results, logical
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.protocols.request_checks import checked_divisor, checked_shape, whole_number
 from mpc_appraisal.mpc.ring import narrow
-from mpc_appraisal.mpc.ring.quotients import unsigned_quotient
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.prg import Stream
+from mpc_appraisal.mpc.ring.quotients import unsigned_quotient
 
 MAX_REQUESTS = 10**6
 MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
