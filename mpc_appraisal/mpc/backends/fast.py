@@ -161,8 +161,7 @@ class EngineSession(Session):
 
     @property
     def failure(self):
-        engine = self.context.engine
-        return None if engine.uncounted else engine.failure
+        return self.context.engine.failure
 
 
 class DrySession(EngineSession):

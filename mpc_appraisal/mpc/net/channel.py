@@ -12,6 +12,7 @@ a send does not wait for the receiver while little is queued, since the owners s
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -76,7 +77,9 @@ class Channel(ABC):
         """
         if source != 2 and not along:  # the dealer runs ahead, so its messages are there before they are needed
             self.meter.waited()
+        start = time.perf_counter()
         tensor = self._receive(tuple(shape), source, dtype)
+        self.meter.received(tensor.numel() * tensor.element_size(), time.perf_counter() - start)
         if self.transcript is not None:
             (self.transcript.dealt if source == 2 else self.transcript.received).append(tensor)
         return tensor

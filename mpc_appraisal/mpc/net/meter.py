@@ -69,6 +69,8 @@ class Meter:
     bytes_sent: int = 0
     rounds: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    bytes_received: int = 0
+    waiting: float = 0.0  # the seconds in which this party received, of which a cost says nothing
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -82,6 +84,11 @@ class Meter:
     def sent(self, size: int) -> None:
         """Count `size` bytes that this party sent."""
         self.bytes_sent += size
+
+    def received(self, size: int, seconds: float) -> None:
+        """Count `size` bytes that this party received, from any party, in so many seconds."""
+        self.bytes_received += size
+        self.waiting += seconds
 
     def waited(self) -> None:
         """Count one wait for a message, which is one round."""

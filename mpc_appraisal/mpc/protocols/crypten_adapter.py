@@ -15,13 +15,13 @@ and shares, and they reveal nothing to either owner. The channel counts their by
 | generators | objects that raise, so that nothing can draw shares from torch's Mersenne Twister |
 | PRZS of both kinds of shares (shares of zero) | shares of zero from the stream that the owners share |
 | BinarySharedTensor.rand | bits from an AES stream of each owner |
-| ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
+| ArithmeticSharedTensor.div_ | the engine's exact divisions, for every public divisor that is a whole number |
 | MPCTensor._ltz, on which all comparisons but == rest | the engine's `comparison.negative` |
 | MPCTensor.relu, and relu in the autograd | `comparison.relu`, or the helper's function if there is a helper |
 | the constants of CrypTen's circuit, in a dry run | tensors without values |
 
 CrypTen's own division truncates locally. It fails for an element v with probability |v| / 2^64 and is then wrong by
-2^48, and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
+2^48, and the training of a network has enough elements to meet that. The engine's division takes one round more.
 
 The replaced names are internals of CrypTen 0.4.1. A replacement may be added with a line in the table; no replacement
 may let CrypTen draw shares or masks from torch's generators, or open a result, which `session.reveal` alone does.
@@ -34,10 +34,13 @@ from typing import Any
 import torch
 from torch.distributed import ReduceOp
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.comparison import MaskedBit, gated, negative, relu
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.permutation import apply
+from mpc_appraisal.mpc.protocols.public_division import divide
+from mpc_appraisal.mpc.protocols.request_checks import MAX_DIVISOR
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of, shape_tensor
 
@@ -96,6 +99,9 @@ class BridgeCommunicator(DistributedCommunicator):
 
     def get_world_size(self):
         return self.world_size
+
+    def settle(self):
+        """Take what this party has asked for and not waited for yet, so that the engine's messages come in order."""
 
 
 class BridgeProvider(TupleProvider):
@@ -186,20 +192,55 @@ def _random_bits(engine: Engine):
 _crypten_div = ArithmeticSharedTensor.div_
 
 
-def _truncated(self, y):
-    """Divide in place by y: within one unit for a power of two over the engine, and else as CrypTen itself divides."""
-    communicator = DistributedCommunicator.get()
-    whole = int(y) if isinstance(y, (int, float)) and y == int(y) and y >= 1 else 0
-    if not isinstance(communicator, BridgeCommunicator):
+def _divided(self, y):
+    """Divide in place by public y: within one unit over the engine for whole numbers, as CrypTen divides for others.
+
+    CrypTen multiplies by 1 / y with 16 fractional bits where y is no whole number.
+
+    Raises InputError: y is zero.
+    """
+    engine = _bridged()
+    if engine is None:
         return _crypten_div(self, y)
-    if not whole or whole & (whole - 1):
-        communicator.engine.uncounted = True  # CrypTen truncates locally, and `Engine.failure` does not count it.
+    divisor = _whole(y)
+    if divisor is None:
         return _crypten_div(self, y)
-    self.share = communicator.engine.truncate(self.share, whole.bit_length() - 1)
+    quotient = _quotient(engine, self.share, divisor)
+    if quotient.is_meta:
+        self.share = quotient
+    else:
+        self.share.copy_(quotient)
     return self
 
 
-ArithmeticSharedTensor.div_ = _truncated
+def _whole(y: Any) -> int | torch.Tensor | None:
+    """Return y if it is a whole number, or a tensor of whole numbers as int64, else None."""
+    if isinstance(y, (int, float)):
+        return int(y) if float(y).is_integer() else None
+    if not torch.is_tensor(y):
+        return None
+    if y.dtype == torch.bool or not (y.is_floating_point() and not y.frac().eq(0).all()):
+        return int(y) if y.numel() == 1 else y.to(torch.int64)
+    return None
+
+
+def _quotient(engine: Engine, share: torch.Tensor, y: int | torch.Tensor) -> torch.Tensor:
+    """Return shares of v / y, within one unit; one round, and for a tensor of divisors one for each distinct number."""
+    if torch.is_tensor(y):
+        found, y = torch.empty_like(share), y.expand(share.shape)
+        for divisor in y.unique().tolist():
+            where = y == divisor
+            found[where] = _quotient(engine, share[where], divisor)
+        return found
+    if not 0 < abs(y) <= MAX_DIVISOR:
+        raise InputError("div", y, f"a divisor other than 0, at most {MAX_DIVISOR} in absolute value")
+    if y < 0:
+        share, y = -share, -y
+    power = y.bit_length() - 1
+    return engine.truncate(share, power) if y == 1 << power else divide(engine, share, y)
+
+
+ArithmeticSharedTensor.div_ = _divided
 
 _CONSTANTS = "__SPK_circuit_constants"
 _circuit_constants = getattr(circuit, _CONSTANTS)
@@ -281,7 +322,10 @@ class EngineReLU(AutogradReLU):
 def _bridged() -> Engine | None:
     """Return the engine that CrypTen computes over, or None if it computes by itself."""
     communicator = DistributedCommunicator.get()
-    return communicator.engine if isinstance(communicator, BridgeCommunicator) else None
+    if not isinstance(communicator, BridgeCommunicator):
+        return None
+    communicator.settle()
+    return communicator.engine
 
 
 _crypten_relu, _crypten_ltz = crypten.mpc.MPCTensor.relu, crypten.mpc.MPCTensor._ltz

@@ -79,7 +79,6 @@ class Engine:
         self.replays = False  # If true, shares are linear forms and private values unknown (see `integrity.replay`).
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
-        self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
         self.draws: Draws | None = None  # what was dealt to this owner, where messages are checked (see `record`)
         self.moduli: set[int] = set()  # the widths of the claims that a check would make of messages since the last one
         self._keys = 0  # the number of keys that `new_key` has given out

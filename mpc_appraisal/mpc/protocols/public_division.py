@@ -3,9 +3,9 @@
     v / d = (c - r) / d                      c = v + K d + r is opened, K = floor(2^62 / d), r is the dealer's mask
           = c // d - r // d - K + W (2^64 / d)   W = 1 where v + K d + r has wrapped
 
-This is `Engine.truncate` with d in place of a power of two. v + K d lies in [0, 2^63), so that the sum has wrapped if and
-only if the top bit of r is set and that of c is not. The dealer shares r // d and the top bit of r. Where 2^64 is no
-multiple of d, what is left over (2^64 mod d) may carry one more unit, and this carry is public, because c is.
+This is `Engine.truncate` with d in place of a power of two. v + K d lies in [0, 2^63), so that the sum has wrapped if
+and only if the top bit of r is set and that of c is not. The dealer shares r // d and the top bit of r. Where 2^64 is
+no multiple of d, what is left over (2^64 mod d) may carry one more unit. This carry is public, because c is.
 
 The result is floor(v / d) or that plus one, and exactly v / d where d divides v. It takes one round, in which an owner
 sends v's size; the dealer sends the model owner 16 bytes an element. What an owner receives is uniform, since r is.
