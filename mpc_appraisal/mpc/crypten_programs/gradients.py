@@ -1,0 +1,349 @@
+"""Mends the autograd of CrypTen's tensors where it stops, is refused or is wrong.
+
+A CrypTensor's functions are looked up by `CrypTensor.__getattribute__`, which records those that have a gradient
+function. Python's own syntax (x[:2], x ** 2) does not pass there, and a function without a gradient function drops
+out of the graph without a word. `install` replaces the following, and nothing else:
+
+| in CrypTen | before | now |
+|---|---|---|
+| x[index] | its gradient is None | recorded; an index that picks an element twice adds up |
+| split, unbind, expand, repeat, index_add, scatter_add, prod | the gradient is None, or refused | recorded |
+| x ** 2, 2 / x | TypeError | pow, and the reciprocal times 2 |
+| sum, mean, var over several axes | refused in the backward pass | recorded |
+| var(unbiased=...) | divides by n for True and by n - 1 for False | as in torch |
+| norm over an axis, not kept | fails in the backward pass | recorded |
+| conv1d, conv2d in groups of several channels | refused in the backward pass | recorded |
+| conv_transpose1d, conv_transpose2d | the gradient is None | recorded |
+| x > y and all comparisons | a gradient of -1 reaches x, so that x * (x > 0) has a wrong one | none, as in torch |
+
+`normalisation` mends batch normalisation and erf. The replaced names are internals of CrypTen 0.4.1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from mpc_appraisal.mpc.protocols import crypten_compat
+
+crypten = crypten_compat.load()
+
+from crypten.common.util import _grad_input_padding  # noqa: E402
+from crypten.gradients import (  # noqa: E402
+    FUNCTION_REGISTRY,
+    AutogradConv1D,
+    AutogradConv2D,
+    AutogradFunction,
+    AutogradNorm,
+    _inverse_broadcast,
+)
+
+CrypTensor = crypten.CrypTensor
+
+
+def register(name: str):
+    """Return a decorator that makes a class the gradient function of CrypTen's function `name`, in place of any."""
+
+    def registered(function: type) -> type:
+        function.name = name
+        MENDED[name] = function
+        return function
+
+    return registered
+
+
+MENDED: dict[str, type[AutogradFunction]] = {}
+
+
+def axes_of(dims: int, dim: Any) -> list[int]:
+    """Return an axis, several or None (all) as a sorted list of axes from 0 to dims - 1."""
+    chosen = range(dims) if dim is None else [dim] if isinstance(dim, int) else dim
+    return sorted(axis % dims for axis in chosen)
+
+
+def spread(gradient: Any, size: torch.Size, dim: Any, keepdim: bool) -> Any:
+    """Return the gradient of a sum over `dim`, copied to each element of a tensor of `size`."""
+    if not keepdim:
+        for axis in axes_of(len(size), dim):
+            gradient = gradient.unsqueeze(axis)
+    return gradient.expand(size).clone()  # Gradients are added up in place, which a view of one element forbids.
+
+
+def _dim_and_keepdim(arguments: tuple, options: dict) -> tuple[Any, bool]:
+    dim = arguments[0] if arguments else options.get("dim")
+    return dim, bool(arguments[1] if len(arguments) > 1 else options.get("keepdim", False))
+
+
+@register("sum")
+class SumGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, *arguments, **options):
+        dim, keepdim = _dim_and_keepdim(arguments, options)
+        ctx.save_multiple_for_backward((input.size(), dim, keepdim and dim is not None))
+        return input.sum() if dim is None else input.sum(dim, keepdim=keepdim)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        size, dim, keepdim = ctx.saved_tensors
+        return spread(grad_output, size, dim, keepdim) if len(size) else grad_output
+
+
+@register("mean")
+class MeanGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, *arguments, **options):
+        dim, keepdim = _dim_and_keepdim(arguments, options)
+        ctx.save_multiple_for_backward((input.size(), dim, keepdim and dim is not None))
+        return input.mean() if dim is None else input.mean(dim, keepdim=keepdim)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        size, dim, keepdim = ctx.saved_tensors
+        if not len(size):
+            return grad_output
+        count = math.prod(size[axis] for axis in axes_of(len(size), dim))
+        return spread(grad_output.div(count), size, dim, keepdim)
+
+
+def variance(self, dim=None, unbiased=True, keepdim=False):
+    """Return the variance over one axis, several or all, divided by n - 1 if `unbiased` (the default) and else by n."""
+    centred = self.sub(self.mean() if dim is None else self.mean(dim, keepdim=True))
+    count = math.prod(self.size(axis) for axis in axes_of(self.dim(), dim)) - bool(unbiased)
+    squares = centred.square()
+    total = squares.sum() if dim is None else squares.sum(dim, keepdim=keepdim)
+    return total if count in (0, 1) else total.div(count)
+
+
+@register("var")
+class VarianceGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, dim=None, unbiased=True, keepdim=False):
+        centred = input.sub(input.mean() if dim is None else input.mean(dim, keepdim=True))
+        count = math.prod(input.size(axis) for axis in axes_of(input.dim(), dim)) - bool(unbiased)
+        ctx.save_multiple_for_backward((centred, count, dim, keepdim and dim is not None))
+        return variance(input, dim, unbiased, keepdim)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        centred, count, dim, keepdim = ctx.saved_tensors
+        gradient = centred.mul(2).mul(spread(grad_output, centred.size(), dim, keepdim))
+        return gradient if count in (0, 1) else gradient.div(count)
+
+
+@register("norm")
+class NormGradient(AutogradNorm):
+    @staticmethod
+    def backward(ctx, grad_output):
+        input, norm, p, dim, keepdim = ctx.saved_tensors
+        if dim is not None and not keepdim:
+            grad_output = grad_output.unsqueeze(dim)
+            if p != float("inf"):  # For infinity, `norm` holds the one-hot place of the maximum.
+                norm = norm.unsqueeze(dim)
+            ctx.reset()
+            ctx.save_multiple_for_backward((input, norm, p, dim, True))
+        return AutogradNorm.backward(ctx, grad_output)
+
+
+@register("__getitem__")
+class IndexGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, index):
+        ctx.save_multiple_for_backward([input.size(), index])
+        return input[index]
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        size, index = ctx.saved_tensors
+        picked = torch.arange(math.prod(size)).reshape(size)[index].reshape(-1)
+        zeros = grad_output.new(torch.zeros(math.prod(size)))
+        return zeros.index_add(0, picked, grad_output.reshape(-1)).reshape(size)
+
+
+@register("expand")
+class ExpandGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, *sizes):
+        ctx.save_for_backward(input.size())
+        return input.expand(*sizes)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (size,) = ctx.saved_tensors
+        return _inverse_broadcast(grad_output, size)
+
+
+@register("repeat")
+class RepeatGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, *sizes):
+        repeats = list(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else list(sizes)
+        ctx.save_multiple_for_backward((input.size(), repeats))
+        return input.repeat(repeats)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        size, repeats = ctx.saved_tensors
+        padded = [1] * (len(repeats) - len(size)) + list(size)
+        apart = [count for pair in zip(repeats, padded, strict=True) for count in pair]
+        return grad_output.reshape(apart).sum(list(range(0, len(apart), 2))).reshape(size)
+
+
+@register("index_add")
+class IndexAddGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, dim, index, tensor):
+        ctx.save_multiple_for_backward((dim, index))
+        return input.index_add(dim, index, tensor)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        dim, index = ctx.saved_tensors
+        return grad_output.clone(), grad_output.index_select(dim, index)
+
+
+@register("scatter_add")
+class ScatterAddGradient(AutogradFunction):
+    @staticmethod
+    def forward(ctx, input, dim, index, other):
+        ctx.save_multiple_for_backward((dim, index))
+        return input.scatter_add(dim, index, other)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        dim, index = ctx.saved_tensors
+        return grad_output.clone(), grad_output.gather(dim, index)
+
+
+def kernel_gradient(input, gradient, kernel_size, stride, padding, dilation, groups):
+    """Return the gradient of a convolution's kernel: a convolution of the input with the output's gradient.
+
+    For each group, d w = conv(x^T, g^T) with rows and channels swapped, and with stride and dilation swapped.
+    """
+    name, channels, outputs = f"conv{len(kernel_size)}d", input.size(1) // groups, gradient.size(1) // groups
+    parts = []
+    for group in range(groups):
+        x = input.narrow(1, group * channels, channels).transpose(0, 1)
+        g = gradient.narrow(1, group * outputs, outputs).transpose(0, 1)
+        part = getattr(x, name)(g, stride=dilation, padding=padding, dilation=stride).transpose(0, 1)
+        for axis, size in enumerate(kernel_size, start=2):
+            part = part.narrow(axis, 0, size)
+        parts.append(part)
+    return crypten.cat(parts)
+
+
+def _grouped(stock: type[AutogradFunction]) -> type[AutogradFunction]:
+    """Return the gradient function of a convolution with groups of several channels, too."""
+
+    class ConvolutionGradient(stock):
+        @staticmethod
+        def backward(ctx, grad_output):
+            input, kernel, padding, stride, dilation, groups = ctx.saved_tensors
+            if groups == 1 or input.size(1) == groups:
+                return stock.backward(ctx, grad_output)
+            size = tuple(kernel.size()[2:])
+            extra = _grad_input_padding(grad_output, input.size(), stride, padding, size, dilation=dilation)
+            back = getattr(grad_output, f"conv_transpose{len(size)}d")
+            options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+            return (
+                back(kernel, output_padding=extra, **options),
+                kernel_gradient(input, grad_output, size, stride, padding, dilation, groups),
+            )
+
+    return ConvolutionGradient
+
+
+register("conv1d")(_grouped(AutogradConv1D))
+register("conv2d")(_grouped(AutogradConv2D))
+
+
+def _transposed(count: int) -> type[AutogradFunction]:
+    """Return the gradient function of a transposed convolution over `count` axes."""
+
+    def each(value: Any) -> tuple[int, ...]:
+        return (value,) * count if isinstance(value, int) else tuple(value)
+
+    class TransposedConvolutionGradient(AutogradFunction):
+        @staticmethod
+        def forward(ctx, input, kernel, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+            options = {"stride": each(stride), "padding": each(padding), "dilation": each(dilation), "groups": groups}
+            ctx.save_multiple_for_backward((input, kernel, options))
+            transposed = getattr(input, f"conv_transpose{count}d")
+            return transposed(kernel, output_padding=each(output_padding), **options)
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            input, kernel, options = ctx.saved_tensors
+            input_gradient = getattr(grad_output, f"conv{count}d")(kernel, **options)
+            for axis in range(2, input.dim()):
+                input_gradient = input_gradient.narrow(axis, 0, input.size(axis))
+            return input_gradient, kernel_gradient(grad_output, input, tuple(kernel.size()[2:]), **options)
+
+    return TransposedConvolutionGradient
+
+
+register("conv_transpose1d")(_transposed(1))
+register("conv_transpose2d")(_transposed(2))
+
+
+def _recorded(name: str, stock: Any) -> Any:
+    """Return a method that Python's syntax calls, and that records its gradient as a named call would."""
+
+    def method(self, *arguments):
+        if CrypTensor.AUTOGRAD_ENABLED and self.requires_grad:
+            return self.__getattribute__(name)(*arguments)
+        return stock(self, *arguments)
+
+    method.mended = True
+    return method
+
+
+def _constant(stock: Any) -> Any:
+    """Return a comparison whose result is a constant for the autograd."""
+    if getattr(stock, "mended", False):
+        return stock
+
+    def method(self, *arguments):
+        with CrypTensor.no_grad():
+            return stock(self, *arguments)
+
+    method.mended = True
+    return method
+
+
+def split(self, split_size, dim=0):
+    """Return the pieces of a tensor along an axis, of equal sizes but for the last, or of the stated sizes."""
+    whole = self.size(dim)
+    if isinstance(split_size, int):
+        split_size = [min(split_size, whole - start) for start in range(0, whole, split_size)]
+    starts = [sum(split_size[:i]) for i in range(len(split_size))]
+    return tuple(self.narrow(dim, start, size) for start, size in zip(starts, split_size, strict=True))
+
+
+def unbind(self, dim=0):
+    """Return the slices of a tensor along an axis."""
+    return tuple(self.narrow(dim, i, 1).squeeze(dim) for i in range(self.size(dim)))
+
+
+def prod(self, dim=None, keepdim=False):
+    """Return the product over an axis, or over all elements: halves are multiplied with one another."""
+    result, axis = (self.flatten(), 0) if dim is None else (self, dim)
+    while result.size(axis) > 1:
+        half = result.size(axis) // 2
+        left, right, rest = split(result, [half, half, result.size(axis) % 2], axis)
+        result = left.mul(right) if not rest.size(axis) else crypten.cat([left.mul(right), rest], dim=axis)
+    return result if keepdim else result.squeeze(axis)
+
+
+def install(crypten: Any) -> None:
+    """Replace what the table of this file names; a second call does nothing."""
+    FUNCTION_REGISTRY.update(MENDED)
+    tensor = crypten.mpc.MPCTensor
+    if not getattr(tensor.__getitem__, "mended", False):
+        tensor.__getitem__ = _recorded("__getitem__", tensor.__getitem__)
+    for name in ("_ltz", "_eqz_2PC", "eq", "ne"):
+        setattr(tensor, name, _constant(getattr(tensor, name)))
+    tensor.__pow__ = lambda self, power: self.pow(power)
+    tensor.__rtruediv__ = lambda self, other: self.reciprocal().mul(other)
+    tensor.split, tensor.unbind, tensor.prod, tensor.var = split, unbind, prod, variance
