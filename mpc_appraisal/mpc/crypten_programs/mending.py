@@ -10,11 +10,34 @@ from __future__ import annotations
 from types import ModuleType
 
 from mpc_appraisal.mpc.backends.fast import FastSession
-from mpc_appraisal.mpc.crypten_programs import communicator, encoding, generators, objects, process_group, providers
+from mpc_appraisal.mpc.crypten_programs import (
+    communicator,
+    encoding,
+    exporting,
+    generators,
+    gradients,
+    graphs,
+    layers,
+    normalisation,
+    objects,
+    process_group,
+    providers,
+)
 from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES
 
-MENDED = (communicator, encoding, generators, objects, providers)
+MENDED = (
+    communicator,
+    encoding,
+    generators,
+    objects,
+    providers,
+    gradients,
+    normalisation,
+    graphs,
+    layers,
+    exporting,
+)
 _done: list[ModuleType] = []
 
 
