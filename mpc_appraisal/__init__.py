@@ -27,7 +27,16 @@ PUBLIC = {
     "reporting.result": ("Result",),
 }
 _MODULES = {name: module for module, names in PUBLIC.items() for name in names}
-__all__ = sorted(_MODULES)
+__all__ = sorted([*_MODULES, "mend_crypten"])
+
+
+def mend_crypten():
+    """Mend CrypTen in this process, and return the module crypten.
+
+    A program that imports CrypTen afterwards runs over this package's engine; `mpc_appraisal.mpc.crypten_programs` says
+    what is replaced. Raises AppraisalError: CrypTen cannot be imported.
+    """
+    return import_module("mpc_appraisal.crypten")
 
 
 def __getattr__(name: str):

@@ -25,6 +25,10 @@ ABOUT: dict[str, tuple[str, str]] = {
     "certificates": ("make keys and certificates for TLS, or trial ones of all roles", "certificates trial --days 30"),
     "completion": ("print the completion of commands and keys for a shell", "completion bash"),
     "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
+    "crypten": (
+        "run a CrypTen program between two organisations, or deal for it",
+        "crypten role=data_owner address=tcp://127.0.0.1:29500 tls=certificates/data_owner program.py",
+    ),
     "desk": ("serve pages on this machine to decide on requests", "desk requests=requests runs=out"),
     "example": ("write files and certificates for a first try", "example try"),
     "market": ("buy rows in the encrypted marketplace, between organisations", "market example try"),
@@ -52,6 +56,8 @@ ABOUT: dict[str, tuple[str, str]] = {
 
 def _command(name: str) -> Command:
     def run(arguments: Sequence[str]) -> None:
+        if name in PASSED_ON:
+            return import_module(f"{__name__}.{name}").main(arguments)
         left = [argument for argument in arguments if argument != JSON]
         main = import_module(f"{__name__}.{name}").main
         if len(left) < len(arguments):
@@ -77,5 +83,6 @@ def example_of(name: str) -> str:
 
 
 JSON = "--json"
+PASSED_ON = ("crypten",)  # commands whose last words, --json among them, belong to a program of the user's
 NAMES = tuple(ABOUT)
 COMMANDS: dict[str, Command] = {name: _command(name) for name in NAMES}

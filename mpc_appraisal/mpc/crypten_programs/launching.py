@@ -33,6 +33,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,10 +45,8 @@ from mpc_appraisal.mpc.backends.asked import AskedSession
 from mpc_appraisal.mpc.crypten_programs.dealing import deal
 from mpc_appraisal.mpc.crypten_programs.meeting import APART, HERE, PREFIX, RANKS, Meeting
 from mpc_appraisal.mpc.net.lifecycle import LINGER_SECONDS
-from mpc_appraisal.mpc.protocols import crypten_adapter
 
 DEALING = "mpc_appraisal.mpc.crypten_programs.dealing"
-PROVIDERS = ("TFP", "TTP")  # CrypTen's names; over the engine both stand for the dealer
 DEALER_SECONDS = 20.0  # so long after the session the dealer that rank 0 has started may take to end
 
 _stock: dict[str, Any] = {}  # what `install` has replaced
@@ -78,9 +77,8 @@ class Party:
                 self.dealer = _start_dealer()
             self.link.announce()
             self.session = AskedSession(self.link, meeting.timeout, meeting.transport.kind)
-            self._replaced = _Replaced(crypten)
-            crypten_adapter.use(self.session.context.engine)
-            self._replaced.share_provider()
+            self._before = _Before(crypten)
+            _mending().carry(self.session)
         except BaseException as error:
             self._abandon(error)
             if isinstance(error, PeerError):
@@ -98,7 +96,7 @@ class Party:
         except AppraisalError as error:  # the program has its results
             logging.warning("CrypTen's session did not end in good order: %s", error)
         finally:
-            self._replaced.give_back()
+            self._before.restore()
             self.meeting.leave(self.link, LINGER_SECONDS)
             self._end_dealer()
 
@@ -115,35 +113,34 @@ class Party:
             self.dealer.wait()
 
 
-class _Replaced:
-    """What `crypten_adapter.use` sets in CrypTen for one session, so that it can be set back afterwards."""
+class _Before:
+    """What a session replaces in CrypTen, so that a world of one can come before and after it."""
 
     def __init__(self, crypten: ModuleType):
         self._crypten = crypten
-        self._communicator = crypten.communicator.DistributedCommunicator
         primitives = crypten.mpc.primitives
         kinds = (primitives.ArithmeticSharedTensor, primitives.BinarySharedTensor)
-        places = [(kind, name) for kind in kinds for name in ("PRZS", "PRSS", "rand") if name in vars(kind)]
+        places = [(kind, name) for kind in kinds for name in ("PRZS", "rand") if name in vars(kind)]
         self._attributes = [(kind, name, vars(kind)[name]) for kind, name in places]
         self._generators = dict(crypten.generators)
-        self._providers = vars(crypten.mpc)["__SUPPORTED_PROVIDERS"]
-        self._kept = dict(self._providers)
+        self._providers = dict(vars(crypten.mpc)["__SUPPORTED_PROVIDERS"])
         self._provider = crypten.cfg.mpc.provider
 
-    def share_provider(self) -> None:
-        """Let each of CrypTen's names of a provider stand for the dealer, and leave the program's setting as it is."""
-        for name in PROVIDERS:
-            self._providers[name] = self._providers[crypten_adapter.NAME]
-        self._crypten.cfg.mpc.provider = self._provider
-
-    def give_back(self) -> None:
-        """Set all as it was before the session."""
+    def restore(self) -> None:
+        """Set all as it was before the session; a provider that the program has set meanwhile stays set."""
+        _mending().release()
         for kind, name, value in self._attributes:
             setattr(kind, name, value)
         self._crypten.generators.update(self._generators)
-        self._providers.clear()
-        self._providers.update(self._kept)
-        self._communicator.instance = None
+        providers = vars(self._crypten.mpc)["__SUPPORTED_PROVIDERS"]
+        providers.clear()
+        providers.update(self._providers)
+        if self._crypten.cfg.mpc.provider not in providers:
+            self._crypten.cfg.mpc.provider = self._provider
+
+
+def _mending() -> ModuleType:
+    return import_module("mpc_appraisal.mpc.crypten_programs.mending")  # it imports this file
 
 
 def _start_dealer() -> subprocess.Popen:
@@ -189,6 +186,8 @@ def _init(crypten: ModuleType) -> Callable[..., None]:
             return
         meeting = Meeting.of_environment()
         if meeting.owners == 1:
+            if crypten.mpc.ttp_required():
+                raise InputError("cfg.mpc.provider", "TTP", "TFP in a world of one party, which needs no dealer")
             _stock["init"](None, party_name, device)
             return
         if meeting.role == DEALER:

@@ -17,6 +17,7 @@ from mpc_appraisal.mpc.crypten_programs import (
     generators,
     gradients,
     graphs,
+    launching,
     layers,
     normalisation,
     objects,
@@ -37,6 +38,7 @@ MENDED = (
     graphs,
     layers,
     exporting,
+    launching,
 )
 _done: list[ModuleType] = []
 
