@@ -7,7 +7,17 @@ from importlib import import_module
 
 from experiments.harness.run import main
 
-NAMES = ("appraisal", "engine", "extraction", "inflation", "marketplace", "relay", "relevance", "transformations")
+NAMES = (
+    "appraisal",
+    "crypten",
+    "engine",
+    "extraction",
+    "inflation",
+    "marketplace",
+    "relay",
+    "relevance",
+    "transformations",
+)
 
 if __name__ == "__main__":
     chosen = [name for name in NAMES if name in sys.argv[1:2]] or NAMES  # a study takes seconds to import

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 INSTALLED, COMPATIBLE, ENGINE = "installed", "compatible", "engine"
+LONGEST_REASON = 160
 LIMIT_SECONDS = 1200.0  # a test of stock CrypTen may take minutes on a loaded machine
 # Classes of tests that need more than two parties, or that repeat those of another class: with another provider of
 # triples (the engine has one dealer for both), or without encryption.
@@ -93,7 +94,8 @@ def cause(text: str) -> str:
     named = [line for line in text.splitlines() if re.match(r"[\w.]*(Error|Exception|Interrupt|Warning|Exit)\b", line)]
     own = [line for line in named if "PeerError" not in line]
     lines = own or named or text.strip().splitlines() or [""]
-    return (lines[0] if own or named else lines[-1])[:300]
+    line = re.sub(r"\x1b\[[0-9;]*m", "", lines[0] if own or named else lines[-1])
+    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + " ..."
 
 
 def tests_of(module: ModuleType) -> Iterator[unittest.TestCase]:
@@ -133,7 +135,7 @@ def main(side: str, folder: str, file: str, *done: str) -> None:
     try:
         SIDES[side]()  # before the folder is on the path, because it has another copy of CrypTen
     except Exception as error:
-        print(json.dumps({"imported": False, "reason": f"{type(error).__name__}: {error}"[:300]}), flush=True)
+        print(json.dumps({"imported": False, "reason": cause(f"{type(error).__name__}: {error}")}), flush=True)
         return
     logging.disable(logging.INFO)  # CrypTen logs each request to the dealer
     sys.path.insert(0, folder)
