@@ -334,7 +334,8 @@ def _header(verb: str, size: int) -> torch.Tensor:
 
 
 def _octets(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.detach().contiguous().reshape(-1)
+    return flat.as_strided((flat.numel(),), (1,)).view(torch.uint8)  # a single element may have any stride
 
 
 def _tensor_of(message: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
