@@ -121,15 +121,38 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _frozen_copy(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy in evaluation mode, so that tracing changes neither running statistics nor the user's model.
+class _Traced(torch.nn.Module):
+    """A copy of the model in evaluation mode, within a module in training mode.
 
-    Its forward takes tensors alone. The exporter would trace a default such as is_causal=False as a tensor.
+    Tracing then changes neither running statistics nor the user's model. The exporter would merge parameters of equal
+    values, such as the weights of two fresh normalisations, if the outer module were in evaluation mode as well.
     """
-    frozen = copy.deepcopy(model).eval()
-    forward = frozen.forward
-    frozen.forward = lambda *inputs: forward(*inputs)
-    return frozen
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = copy.deepcopy(model).eval()
+        self.training = True
+
+    def forward(self, *inputs: Any) -> Any:  # The exporter would trace a default, such as is_causal=False, as a tensor.
+        return self.model(*inputs)
+
+
+def _without_prefix(file: bytes) -> bytes:
+    """Return an ONNX file in which parameters and nodes have the names that they have in the user's model."""
+    import onnx
+
+    model = onnx.load_model_from_string(file)
+
+    def own(name: str) -> str:
+        return name.removeprefix("model.") if name in arrays else name
+
+    arrays = {array.name for array in model.graph.initializer}
+    for node in model.graph.node:
+        node.name = node.name.removeprefix("/model")
+        node.input[:] = [own(name) for name in node.input]
+    for array in model.graph.initializer:
+        array.name = own(array.name)
+    return model.SerializeToString()
 
 
 def _arguments(dummy_input: Any) -> tuple:
@@ -155,7 +178,7 @@ def _by_torchscript(model: torch.nn.Module, dummy_input: Any) -> bytes:
     file = io.BytesIO()
     with _own_symbolics(), _quiet():
         torch.onnx.export(
-            _frozen_copy(model),
+            _Traced(model),
             arguments,
             file,
             input_names=names,
@@ -165,7 +188,7 @@ def _by_torchscript(model: torch.nn.Module, dummy_input: Any) -> bytes:
             training=torch.onnx.TrainingMode.PRESERVE,  # The mode EVAL would fold normalisation into convolutions.
             **options,
         )
-    return file.getvalue()
+    return _without_prefix(file.getvalue())
 
 
 def _has_axes(value: Any) -> bool:
@@ -173,20 +196,16 @@ def _has_axes(value: Any) -> bool:
 
 
 def _by_dynamo(model: torch.nn.Module, dummy_input: Any) -> bytes:
-    arguments = _arguments(dummy_input)
-    batch = tuple(
-        {0: torch.export.Dim.DYNAMIC} if _has_axes(value) and value.size(0) > 1 else None for value in arguments
-    )
+    """Export by dynamo: with a batch of two, since dynamo takes a batch of one for a constant, or else as it stands."""
+    stated = _arguments(dummy_input)
+    wider = tuple(torch.cat([value, value]) if _has_axes(value) and value.size(0) == 1 else value for value in stated)
+    batch = tuple({0: torch.export.Dim.DYNAMIC} if _has_axes(value) else None for value in wider)
+    options = {"dynamo": True, "opset_version": DYNAMO_OPSET, "optimize": False, "verbose": False}
     with _quiet(), contextlib.redirect_stderr(io.StringIO()):
-        program = torch.onnx.export(
-            copy.deepcopy(model).eval(),
-            arguments,
-            dynamo=True,
-            dynamic_shapes=batch,
-            opset_version=DYNAMO_OPSET,
-            optimize=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(copy.deepcopy(model).eval(), wider, dynamic_shapes=batch, **options)
+        except Exception:  # noqa: BLE001  The model may want the very sizes of its dummy input.
+            program = torch.onnx.export(copy.deepcopy(model).eval(), stated, **options)
     return program.model_proto.SerializeToString()
 
 

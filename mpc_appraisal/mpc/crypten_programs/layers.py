@@ -53,15 +53,15 @@ def pool2d_forward(self, x):
         "ceil_mode": int(self.ceil_mode),
         "count_include_pad": 1,
     }
-    return (layers.AveragePool if self.pool_type == "average" else layers.MaxPool)(**options)(x)
+    return (layers.AveragePool if self.pool_type == "average" else layers.MaxPool)(**options).compute(x)
 
 
 def adaptive_average_forward(self, input_tensor, output_size=None):
-    return layers.AdaptiveAveragePool(output_size=_output_size(self, output_size))(input_tensor)
+    return layers.AdaptiveAveragePool(output_size=_output_size(self, output_size)).compute(input_tensor)
 
 
 def adaptive_maximum_forward(self, input_tensor, output_size=None):
-    return layers.AdaptiveMaxPool(output_size=_output_size(self, output_size))(input_tensor)
+    return layers.AdaptiveMaxPool(output_size=_output_size(self, output_size)).compute(input_tensor)
 
 
 def _output_size(module: Any, output_size: Any) -> list[int]:
@@ -96,9 +96,11 @@ def batchnorm_train(self, mode=True):
 
 def batchnorm_encrypt(self, mode=True, src=0):
     """Encrypt as any module; a deviation that is kept is computed by the source in the clear, and then encrypted."""
-    kept = None if self.training or self.inv_var is None else inverse_deviation(self.running_var, self.eps)
+    if mode == self.encrypted:
+        return self
+    kept = inverse_deviation(self.running_var, self.eps) if mode and not self.training else None
     cnn.Module.encrypt(self, mode, src)
-    if kept is not None:
+    if not self.training:
         self.inv_var = crypten.cryptensor(kept, src=src) if mode else inverse_deviation(self.running_var, self.eps)
     return self
 
@@ -115,8 +117,8 @@ def channel_dropout_forward(self, x):
 
 def hardtanh_forward(self, x):
     if isinstance(x, list):  # A tensor and its bounds, as CrypTen's converter hands them on.
-        return activations.Clip()(x)
-    return activations.Clip(min=float(self.min_val), max=float(self.max_val))(x)
+        return activations.Clip().compute(*x)
+    return activations.Clip(min=float(self.min_val), max=float(self.max_val)).compute(x)
 
 
 def constant_pad_forward(self, x):
@@ -126,7 +128,7 @@ def constant_pad_forward(self, x):
 
 
 def mean_pool_forward(self, x):
-    return layers.GlobalAveragePool()(x)
+    return layers.GlobalAveragePool().compute(x)
 
 
 def bce_forward(self, x, y):
@@ -173,7 +175,7 @@ class GELU(cnn.Module):
         self.approximate = approximate
 
     def forward(self, x):
-        return activations.Gelu(approximate=self.approximate)(x)
+        return activations.Gelu(approximate=self.approximate).compute(x)
 
 
 class LeakyReLU(cnn.Module):
@@ -182,7 +184,7 @@ class LeakyReLU(cnn.Module):
         self.negative_slope = negative_slope
 
     def forward(self, x):
-        return activations.LeakyRelu(alpha=self.negative_slope)(x)
+        return activations.LeakyRelu(alpha=self.negative_slope).compute(x)
 
 
 class SiLU(cnn.Module):
@@ -201,7 +203,7 @@ class LayerNorm(cnn.Module):
         self.register_parameter("bias", torch.zeros(self.shape), requires_grad=elementwise_affine)
 
     def forward(self, x):
-        return layers.LayerNormalization(axis=-len(self.shape), epsilon=self.eps)([x, self.weight, self.bias])
+        return layers.LayerNormalization(axis=-len(self.shape), epsilon=self.eps).compute(x, self.weight, self.bias)
 
 
 class GroupNorm(cnn.Module):
@@ -214,7 +216,8 @@ class GroupNorm(cnn.Module):
         self.register_parameter("bias", torch.zeros(num_channels), requires_grad=affine)
 
     def forward(self, x):
-        return layers.GroupNormalization(num_groups=self.num_groups, epsilon=self.eps)([x, self.weight, self.bias])
+        normal = layers.GroupNormalization(num_groups=self.num_groups, epsilon=self.eps)
+        return normal.compute(x, self.weight, self.bias)
 
 
 FORWARDS = {
