@@ -17,6 +17,10 @@ import torch
 from mpc_appraisal.common.errors import InputError
 
 
+class StateError(InputError, ValueError, AssertionError):
+    """A state dictionary that does not fit the model. CrypTen raises ValueError or AssertionError here."""
+
+
 def inputs_of(graph: Any, name: str) -> list[str]:
     """Return the names of the values that the node `name` takes; an empty name is an input that is left out."""
     names = graph._graph[name]
@@ -91,7 +95,7 @@ def to_pytorch(self):
 def load_own_state(self, state_dict, prefix, strict):
     """Copy parameters and buffers of this module, without its children, from a state dictionary.
 
-    Raises ValueError: A name is missing (if `strict`), a size differs, or one side is encrypted and the other is not.
+    Raises StateError: A name is missing (if `strict`), a size differs, or one side is encrypted and the other is not.
     """
     import crypten
 
@@ -101,14 +105,14 @@ def load_own_state(self, state_dict, prefix, strict):
         if tensor is None or (key not in state_dict and not strict):
             continue
         if key not in state_dict:
-            raise ValueError(f"Key {key} not found in state dict.")
+            raise StateError("state_dict", sorted(state_dict), f"the key {key} among them")
         given = state_dict[key]
         if given.size() != tensor.size():
-            raise ValueError(
-                f"Size mismatch for {key}: the state has {tuple(given.size())}, and the model {tuple(tensor.size())}."
-            )
-        if isinstance(given, crypten.CrypTensor) != isinstance(tensor, crypten.CrypTensor):
-            raise ValueError(f"{key}: cannot copy between an encrypted and an unencrypted model.")
+            raise StateError(key, tuple(given.size()), f"the shape {tuple(tensor.size())}, as in the model")
+        secret = [isinstance(one, crypten.CrypTensor) for one in (given, tensor)]
+        if secret[0] != secret[1]:
+            words = ["plain", "encrypted"]
+            raise StateError(key, f"{words[secret[0]]} values", f"{words[secret[1]]} ones, as in the model")
         with crypten.no_grad(), torch.no_grad():
             tensor.copy_(given)
 
