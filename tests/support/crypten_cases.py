@@ -43,11 +43,12 @@ def large_products(crypten: Any, rank: int) -> Any:
 
 
 def ties(crypten: Any, rank: int) -> Any:
-    """Numbers that lie between two ring elements, and how far their encodings are from them, in units."""
-    values = (torch.arange(-2000, 2000).double() + 0.75) / 2**16
+    """Numbers between two ring elements: the largest errors of encodings and the mean error of ties, in units."""
+    values, half = ((torch.arange(-2000 * (1 - k), 2000).double() + 0.75 - k / 4) / 2**16 for k in (0, 1))
     found = crypten.encoder.FixedPointEncoder().encode(values).double()
     listed = crypten.encoder.FixedPointEncoder().encode(values.numpy()).double()
-    return [float((each - values * 2**16).abs().max()) for each in (found, listed)]
+    of_ties = crypten.encoder.FixedPointEncoder().encode(half).double() - half * 2**16
+    return [*(float((each - values * 2**16).abs().max()) for each in (found, listed)), float(of_ties.mean())]
 
 
 def refusals(crypten: Any, rank: int) -> Any:

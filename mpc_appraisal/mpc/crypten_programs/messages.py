@@ -35,6 +35,7 @@ DTYPES = {
     for kind in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16,
                  torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 }  # fmt: skip
+REFUSED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, struct.error)
 SEQUENCES: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "size": torch.Size}
 INTERNAL = frozenset(vars(torch.nn.Module()))  # what a module keeps for torch itself, hooks among it
 
@@ -74,7 +75,7 @@ def unpacked(message: bytes, classes: Mapping[str, type], sender: str) -> Any:
         if len(reader.rest):
             raise ValueError(f"{len(reader.rest)} bytes too many")
         return found
-    except (ValueError, TypeError, LookupError, struct.error, RecursionError, AttributeError, RuntimeError) as error:
+    except REFUSED as error:
         raise ForeignObjectError(
             f"{sender} sent an object that is refused ({shown(str(error), 200)}); expected {EXPECTED}"
         ) from None
