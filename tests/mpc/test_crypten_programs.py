@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 from processes import HERE, ROLES, Processes, free_port
 
-from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.mpc.crypten_programs.communicator import check_world
-
 OWNERS = list(ROLES[:2])
 SCRIPT = [sys.executable, str(HERE / "crypten_party.py")]
 MENDED = ("decode", "products", "large_products", "ties", "refusals", "sources", "divisions", "statistics", "openings",
@@ -178,10 +175,3 @@ def test_programs_that_differ_end_in_an_error_that_names_both_messages(tmp_path)
         ended = {role: party.wait(120) for role, party in parties.items()}
     assert "model_owner sent send of 12 bytes where this program takes send of 16 bytes" in ended["data_owner"].err
     assert {end.code for end in ended.values()} == {2}
-
-
-@pytest.mark.parametrize("size", [0, 3, 10])
-def test_a_world_of_other_sizes_is_refused_with_what_it_has_to_be(size):
-    with pytest.raises(InputError, match=f"WORLD_SIZE: got {size}; expected 2, for two owners and a dealer"):
-        check_world(size)
-    assert check_world(1) is check_world(2) is None

@@ -35,7 +35,7 @@ def over_the_engine(role: str, address: str, what: str) -> Any:
         for name in what.split(","):
             session.ledger.clear()
             found[name] = [getattr(crypten_cases, name)(mend(), session.context.engine.me)]
-            found[name].append([opening.as_dict() for opening in session.ledger])
+            found[name].append(mend().communicator.get().openings())
         release()
         session.close()
         return found

@@ -11,8 +11,8 @@
 | main_group | a process group of torch.distributed over the same channel (`process_group`) |
 | get_world_size, get_ttp_rank | 2, and 2 for the dealer |
 
-A world of one, as in a notebook, has nobody to send to: CrypTen's own communicator stays. A world of three or more is
-refused (`check_world`), since the engine has two owners and a dealer.
+A world of one, as in a notebook, has nobody to send to: CrypTen's own communicator stays. crypten.init refuses a world
+of three or more (see `meeting`), since the engine has two owners and a dealer.
 
 A reduction that is no step of CrypTen's protocols for products opens a value. It is noted in the session's ledger, with
 the place in the program, the count of numbers and the parties that learn it. Masked values of products (`primitives.
@@ -27,7 +27,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -52,16 +51,6 @@ OPERATIONS: dict[Any, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 PROTOCOLS = "crypten.mpc.primitives.beaver"  # This module of CrypTen opens masked values.
 INNER = ("crypten.", "mpc_appraisal.", "torch.")  # Frames of these packages are not the program's own.
-
-
-def install(crypten: ModuleType) -> None:
-    """Do nothing: CrypTen's communicator stays in a world of one, and `carry` replaces it for two owners."""
-
-
-def check_world(size: int) -> None:
-    """Raise InputError unless the engine can carry a world of so many parties: one, or two owners with a dealer."""
-    if size not in (1, 2):
-        raise InputError("WORLD_SIZE", size, "2, for two owners and a dealer beside them, or 1 for a program alone")
 
 
 class Pending:
@@ -319,6 +308,10 @@ class ProgramCommunicator(crypten_adapter.BridgeCommunicator):
         numbers = sum(t.nelement() for t in tensors)
         self.session.ledger.append(Opening(place, tuple(OWNERS[k] for k in to), numbers, "the program opens it"))
         return True
+
+    def openings(self) -> list[dict[str, Any]]:
+        """Return what the program has opened so far: the place, the parties that learnt it, and how many numbers."""
+        return [opening.as_dict() for opening in self.session.ledger]
 
     def _check_party(self, name: str, rank: Any) -> None:
         if rank not in (0, 1):

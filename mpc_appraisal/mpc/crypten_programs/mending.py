@@ -28,7 +28,6 @@ from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES
 
 MENDED = (
-    communicator,
     encoding,
     generators,
     objects,
