@@ -151,8 +151,9 @@ def test_a_module_comes_without_its_weights_and_of_registered_classes_alone(mend
 
 
 def test_tuples_that_were_dealt_ahead_are_used_once(mended):
-    kept, left, first, second = both(mended["caches"])
-    assert kept == 1 and left == 0 and first == second == [4.0, 9.0]
+    kept, noted, left, first, second = both(mended["caches"])
+    assert kept == noted > 5 and left == 0  # a comparison takes several
+    assert first == second == [[4.0, 9.0], [0.0, 3.0]]
 
 
 def test_every_verb_of_the_communicator(mended):

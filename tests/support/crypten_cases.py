@@ -221,16 +221,20 @@ def modules(crypten: Any, rank: int) -> Any:
 
 
 def caches(crypten: Any, rank: int) -> Any:
-    """Tuples that were dealt ahead are used once, and then the dealer is asked again."""
+    """Tuples that were dealt ahead, for a product and a comparison, are used once; then the dealer is asked again."""
+
+    def program(x: Any) -> list:
+        return [shown((x * x).get_plain_text()), shown(x.relu().get_plain_text())]
+
+    x = crypten.cryptensor(torch.tensor([-2.0, 3.0]), src=0)
     crypten.trace()
-    x = crypten.cryptensor(torch.tensor([2.0, 3.0]), src=0)
-    (x * x)  # noqa: B018
+    program(x)
     crypten.trace(False)
     crypten.fill_cache()
     provider = crypten.mpc.get_default_provider()
     kept = sum(len(v) for v in provider.tuple_cache.values())
-    first, second = shown((x * x).get_plain_text()), shown((x * x).get_plain_text())
-    return [kept, sum(len(v) for v in provider.tuple_cache.values()), first, second]
+    first, left, second = program(x), sum(len(v) for v in provider.tuple_cache.values()), program(x)
+    return [kept, len(provider.request_cache), left, first, second]
 
 
 def different(crypten: Any, rank: int) -> Any:

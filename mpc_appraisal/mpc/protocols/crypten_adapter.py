@@ -295,7 +295,7 @@ class EngineReLU(AutogradReLU):
 
     @staticmethod
     def forward(ctx, input):
-        engine = _bridged()
+        engine = _comparing()
         if engine is None:
             return AutogradReLU.forward(ctx, input)
         share, bits = from_crypten(input)
@@ -328,12 +328,22 @@ def _bridged() -> Engine | None:
     return communicator.engine
 
 
+def _comparing() -> Engine | None:
+    """Return the engine that compares, or None where CrypTen's circuit does.
+
+    The circuit does while a program notes its requests, or has tuples that it had dealt ahead: it is what uses them.
+    """
+    engine, provider = _bridged(), crypten.mpc.get_default_provider()
+    ahead = engine is not None and (provider.tracing or any(provider.tuple_cache.values()))
+    return None if ahead else engine
+
+
 _crypten_relu, _crypten_ltz = crypten.mpc.MPCTensor.relu, crypten.mpc.MPCTensor._ltz
 
 
 def _relu(self):
     """Return relu where nothing is differentiated (MPCTensor.relu); see `EngineReLU`."""
-    engine = _bridged()
+    engine = _comparing()
     if engine is None:
         return _crypten_relu(self)
     share, bits = from_crypten(self)
@@ -347,7 +357,7 @@ def _relu(self):
 
 def _ltz(self):
     """Return 1 where the tensor is below zero and 0 elsewhere, which every comparison of CrypTen's calls."""
-    engine = _bridged()
+    engine = _comparing()
     if engine is None:
         return _crypten_ltz(self)
     return crypten.mpc.MPCTensor.from_shares(negative(engine, from_crypten(self)[0]), precision=0)
