@@ -43,11 +43,57 @@ def branches(session) -> list:
     return [sums.tolist(), opened(session, squares).tolist()]
 
 
+def repeats(session) -> list:
+    """A loop that is left at the end, where much has been asked ahead."""
+    engine, x = session.context.engine, shared(session, ROWS)
+    for _ in range(200):
+        value, bit = relu(engine, x)
+        bit.forget(engine)
+    squares = engine.truncate(engine.square(value), 16)
+    found = opened(session, squares).tolist()
+    return [found, engine.repetition.ahead, engine.asked]
+
+
+def prepared(session) -> list:
+    """The same loop, pushed; and a program that cannot be pushed."""
+
+    def program(session) -> torch.Tensor:
+        engine, x = session.context.engine, shared(session, ROWS)
+        for _ in range(20):
+            value, bit = relu(engine, x)
+            bit.forget(engine)
+        return value
+
+    can, cannot = session.prepare(program), session.prepare(branches)
+    return [can, cannot, opened(session, program(session)).tolist(), session.context.engine.asked]
+
+
+def forever(session) -> None:
+    engine, x = session.context.engine, shared(session, ROWS)
+    print("running", file=sys.stderr, flush=True)
+    while True:
+        relu(engine, x)[1].forget(engine)
+
+
+def differs(session) -> None:
+    engine = session.context.engine
+    size = 4 + engine.me
+    while True:
+        engine.square(shared(session, torch.ones(size)))
+
+
+def leaves(session) -> None:
+    engine = session.context.engine
+    if engine.me == 0:
+        engine.square(shared(session, torch.ones(4)))
+
+
 def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> int:
     kind = Transport(transport, folder if transport == "tls" else None, freeze_timeout=3.0)
 
     def run(link, _):
         if role not in OWNERS:
+            print("running", file=sys.stderr, flush=True)
             deal_asked(link, 60.0, transport)
             return None
         session = AskedSession(link, 60.0, transport)

@@ -6,7 +6,7 @@ same requests in the same order; there is no dry run and no script. See `protoco
 
 from __future__ import annotations
 
-from mpc_appraisal.mpc.backends.fast import FastSession, open_channel
+from mpc_appraisal.mpc.backends.fast import DrySession, FastSession, open_channel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.asked_dealer import answer_requests
@@ -15,6 +15,12 @@ from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.orders import tensor_of
 from mpc_appraisal.mpc.protocols.script_limits import Limits
 from mpc_appraisal.mpc.ring.prg import new_key
+
+
+class AskedRehearsal(DrySession):
+    """A dry run that records what the program asks of the dealer, and what it takes for that."""
+
+    _engine = AskedEngine
 
 
 class AskedSession(FastSession):
@@ -31,8 +37,23 @@ class AskedSession(FastSession):
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__(rendezvous, timeout, transport)
 
-    def prepare(self, program=None, script=None):
-        """Do nothing: the dealer is asked as the program runs."""
+    def prepare(self, program=None, script=None) -> bool:
+        """Ask ahead for what `program` will need, if it runs dry; both owners call this, or neither.
+
+        A program that cannot be run on shapes, since it opens a value on the way and goes by it, is asked for as it
+        runs. So is one that turns out to make other requests than in its dry run. `script` is not used.
+
+        Returns whether the program ran dry.
+        """
+        if program is None:
+            return False
+        dry = AskedRehearsal(self.role)
+        try:
+            program(dry)
+        except Exception:  # Whatever a program does with a tensor that has no values; a real error comes again.
+            return False
+        self.context.engine.follow(dry.context.engine)
+        return True
 
     def close(self, orderly=True):
         if orderly:

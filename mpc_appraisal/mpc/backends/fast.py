@@ -70,6 +70,7 @@ class EngineSession(Session):
 
     engine = "fast"
     context: TrainingContext
+    _engine: type[Engine] = Engine
 
     def adopt(self, shares, shape, bits, name):
         dry = self.context.engine.dry
@@ -173,7 +174,7 @@ class DrySession(EngineSession):
         super().__init__()
         self.role, self.integrity, self._checks = role, integrity, 0
         streams = Engine.streams_of(None)
-        engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
+        engine = self._engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
         if integrity:
             engine.record()
         self.context = TrainingContext(engine, DEFAULT_BOUND)
@@ -239,7 +240,6 @@ class FastSession(EngineSession):
     """
 
     rehearsal = DrySession
-    _engine: type[Engine] = Engine
     _tag, _opened = b"", 0  # a value of this session, and the number of openings to both owners: they bind commitments
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp", integrity: bool = False):

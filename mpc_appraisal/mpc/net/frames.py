@@ -26,7 +26,14 @@ DIMENSIONS = 6
 SITE_BYTES = 56  # the field for the line of code
 HEADER = struct.Struct(f"<4sBBBxQQ{DIMENSIONS}Q{SITE_BYTES}s")
 DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-PLUMBING = {"frames.py", "stream.py", "tls.py", "channel.py", "engine.py"}  # files that no call site names
+PLUMBING = {
+    "frames.py",
+    "stream.py",
+    "tls.py",
+    "channel.py",
+    "engine.py",
+    "asked_engine.py",
+}  # files that no call site names
 
 _names: dict[str, str] = {}
 

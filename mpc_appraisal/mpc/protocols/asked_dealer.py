@@ -40,7 +40,6 @@ from mpc_appraisal.mpc.protocols.script_limits import Limits
 
 HEADER = struct.Struct("<IIQQQ")
 BLOCK_BYTES = 192  # of a message; most requests fit into one
-LONGEST_TEXT = 1 << 24  # of one message, in bytes
 MOST_AHEAD = 4096  # Owners are ahead of their program by at most so many requests.
 DROPS = frozenset({"forget", "free"})  # requests that draw and share nothing, and are made when a mask is not needed
 
@@ -64,14 +63,14 @@ def send_asked(channel: Channel, asked: Asked) -> None:
         channel.send(tensor_of(rest), 2)
 
 
-def receive_asked(channel: Channel, rank: int) -> Asked:
-    """Return the next message of the owner of the given rank. Raises AppraisalError if it is too long."""
+def receive_asked(channel: Channel, rank: int, longest: int) -> Asked:
+    """Return the next message of the owner of the given rank. Raises AppraisalError if its text is too long."""
     block = bytes_of(channel.receive((BLOCK_BYTES,), rank, torch.uint8))
     length, ahead, *places = HEADER.unpack(block[: HEADER.size])
-    if length > LONGEST_TEXT or ahead > MOST_AHEAD:
+    if length > longest or ahead > MOST_AHEAD:
         raise AppraisalError(
             f"dealer: refused requests of {OWNERS[rank]} of {length} bytes, {ahead} ahead; expected at most "
-            f"{LONGEST_TEXT} and {MOST_AHEAD}"
+            f"{longest} and {MOST_AHEAD}"
         )
     text = block[HEADER.size : HEADER.size + length]
     if length > len(text):
@@ -96,7 +95,7 @@ def answer_requests(channel: Channel, dealer: Dealer, limits: Limits, mark: Call
     measure = ScriptMeasure()
     log = deque([dealer.places()], maxlen=MOST_AHEAD + 1)  # the places before each request, and the present ones
     while True:
-        both = [receive_asked(channel, rank) for rank in range(len(OWNERS))]
+        both = [receive_asked(channel, rank, limits.text) for rank in range(len(OWNERS))]
         _compare(both)
         _check_places(both, log)
         if not both[0].text:

@@ -86,10 +86,14 @@ class Stream:
 
 
 class DryStream:
-    """What stands for a `Stream` in a dry run: it gives shapes without values."""
+    """What stands for a `Stream` in a dry run: it gives shapes without values, and counts bytes in `position`."""
+
+    position = 0
 
     def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
+        self.position += size * math.prod(shape)
         return shape_tensor(shape)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:
+        self.position += math.prod(shape)
         return shape_tensor(shape, torch.uint8)
