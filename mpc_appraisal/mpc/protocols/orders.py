@@ -287,11 +287,7 @@ class _Measure:
 
 
 class ScriptMeasure:
-    """The measure of requests as they come.
-
-    Attributes:
-        found: what all requests so far ask for.
-    """
+    """The measure of requests as they come; `found` is what all of them so far ask for."""
 
     def __init__(self) -> None:
         self._follow, self.found = _Measure(), ScriptRequest()

@@ -123,6 +123,7 @@ class Repetition:
         self._ahead: deque[Entry] = deque()
         self._elements = 0.0  # of what is ahead
         self._period, self._window, self._hits = 0, FEWEST_AHEAD, 0
+        self._filled = 0  # how many requests were ahead when the last ones were asked for
         self._until: int | None = None  # where the script ends that is being followed
 
     @property
@@ -257,22 +258,24 @@ class Repetition:
 
     def _more(self) -> list[str]:
         """Return the requests to make ahead now, after the last request was remembered."""
-        last = self.count - 1
-        found = None
+        last, found = self.count - 1, None
         for length in SUFFIXES:
             if len(self._entries) >= length:
                 suffix = length, hash(tuple(entry.form for entry in self._entries[-length:]))
-                if not self._ahead and found is None:
-                    found = self._suffixes.get(suffix)
-                    found = found if found is not None and self._alike(found, last, length) else None
+                if not self._ahead and found is None and self._until != self.count:  # Scripts end with the program.
+                    earlier = self._suffixes.get(suffix)
+                    if earlier is not None and self._alike(earlier, last, length):
+                        found = earlier, length
                 self._suffixes[suffix] = last
         if found is not None:
-            self._period, self._hits, self._until = last - found, 0, None
-        elif not self._ahead:
+            self._period, self._hits, self._until = last - found[0], 0, None
+            if found[1] != SUFFIXES[0]:  # It may be a short loop, of which nobody knows when it ends.
+                self._window = FEWEST_AHEAD
+        elif not self._ahead or len(self._ahead) > self._filled // 2:
             return []
         if self._hits >= self._window:
             self._window, self._hits = min(2 * self._window, MOST_AHEAD), 0
-        return self._extended() if len(self._ahead) <= self._window // 2 else []
+        return self._extended()
 
     def _alike(self, one: int, other: int, length: int) -> bool:
         """Return whether the `length` requests up to the place `one` repeat in those up to the later place `other`."""
@@ -300,6 +303,7 @@ class Repetition:
             self._elements += self._taken[entry.form].elements
             self._enter(entry, place)
             texts.append(self._text(entry))
+        self._filled = len(self._ahead)
         return texts
 
     def _entry(self, place: int) -> Entry | None:
