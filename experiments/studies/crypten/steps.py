@@ -1,26 +1,27 @@
-"""Steps of training a CrypTen network: stock CrypTen, a pushed script, and a dealer that is asked, with and without
-prediction.
+"""Steps of training a CrypTen network: stock CrypTen, a pushed script, and a dealer that is asked.
 
 The program is CrypTen's own: a network of 100, 64 and 10 units, batches of 64, cross-entropy, forward and backward pass
 and a step of gradient descent, with secret weights, features and labels. It runs unchanged each way, between three
-processes. The pushed script is that of the requests which the first session has made, so that it has the dealer's
-answers ready whenever they are needed. The first step of each session is not counted.
+processes. The dealer is asked with and without prediction. The pushed script is that of the requests which a session
+before has made. The first step of each session is not counted.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from experiments.harness.parties import TIMEOUT, launch_parties, meeting
-from experiments.harness.records import Row
+from experiments.harness.plots import BLUE, GREY, blank, plain
+from experiments.harness.records import Row, select
 from experiments.studies.relay.sessions import Way, relay_of
 from mpc_appraisal.common.roles import DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.backends.asked import AskedSession, deal_asked
@@ -30,8 +31,12 @@ from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.protocols.asked_engine import AskedEngine
 
 STOCK, PUSHED, ASKED, AHEAD = "stock CrypTen", "pushed script", "asked", "asked, with prediction"
+ENGINE = (PUSHED, ASKED, AHEAD)
 LAYERS, BATCH, RATE = (100, 64, 10), 64, 0.1
-LOOPBACK = "loopback"
+DELAY_MS = 10.0
+LOOPBACK, FAR = "loopback", f"{DELAY_MS:g} ms one way, TLS"
+GOALS = (1.15, 5.0)  # at most so many times the seconds of the pushed script, and as many times faster than stock
+KEYS = {"part", "network", "turn", "way", "seconds", "bytes", "rounds", "messages", "wasted", "loss"}
 
 
 class RecordingEngine(AskedEngine):
@@ -98,24 +103,22 @@ def stock_party(role: str, address: str, emit: Any, folder: Path, *, steps: int)
 
 
 def row_of(way: str, found: dict[str, Any]) -> Row:
-    sent, rounds, messages, wasted = found["spent"]
-    return {"way": way, "bytes": sent, "rounds": rounds, "messages": messages, "wasted": wasted} | {
-        key: found[key] for key in ("seconds", "losses")
-    }
+    """Return the row of a session: what a step takes, at the model owner, and the last loss."""
+    counts = dict(zip(("bytes", "rounds", "messages", "wasted"), found["spent"], strict=True))
+    return {"way": way, "seconds": median(found["seconds"]), **counts, "loss": found["losses"][-1]}
 
 
 def engine_party(
-    role: str, address: str, emit: Any, folder: Path, *, steps: int, orders: list[list[str]], places: list | None,
+    role: str, address: str, emit: Any, folder: Path, *, steps: int, order: list[str], places: list | None,
     certificates: str | None,
 ) -> list[Row]:  # fmt: skip
-    """Be one party of sessions on the engine, each turn in its order of ways; return the model owner's rows.
+    """Be one party of sessions on the engine, in the order of ways; return the model owner's rows.
 
     The first session of all only records the script. places: for each session, the relay's address; None for loopback.
     """
-    ways = [None, *(way for order in orders for way in order)]
     script, rows = [], []
     with links(role, address, places, certificates) as connect:
-        for way in ways:
+        for way in (None, *order):
             with connect() as (link, transport):
                 if role == DEALER:
                     deal(link, TIMEOUT, transport) if way == PUSHED else deal_asked(link, TIMEOUT, transport)
@@ -175,26 +178,50 @@ def links(role: str, address: str, places: list | None, certificates: str | None
     yield through_relay
 
 
-def measure(turns: int, steps: int, far_steps: int, delay_ms: float) -> list[Row]:
-    """Return the rows of all ways on loopback, and of those on the engine at a delay, turn by turn."""
-    engine = (PUSHED, ASKED, AHEAD)
-    orders = [engine[:: (-1) ** turn] for turn in range(turns)]
+def measure(turns: int, steps: int, far_steps: int) -> list[Row]:
+    """Return the rows of all ways on loopback, turn by turn, and of those on the engine at a delay."""
     rows = []
     for turn in range(turns):
-        rows.append(launch_parties(stock_party, steps=steps)[MODEL_OWNER] | {"network": LOOPBACK})
-        found = launch_parties(engine_party, steps=steps, orders=[orders[turn]], places=None, certificates=None)
-        rows += [row | {"network": LOOPBACK} for row in found[MODEL_OWNER]]
-        for row in rows:
-            row.setdefault("turn", turn)
-    far = f"{delay_ms:g} ms one way"
+        near = {"network": LOOPBACK, "turn": turn}
+        rows.append(launch_parties(stock_party, steps=steps)[MODEL_OWNER] | near)
+        order = list(ENGINE[:: (-1) ** turn])
+        found = launch_parties(engine_party, steps=steps, order=order, places=None, certificates=None)
+        rows += [row | near for row in found[MODEL_OWNER]]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_trial(folder / "certificates")
-        with relay_of(Way("far", True, delay_ms), folder / "relay") as (where, _):
-            places = [f"{where}/session-{k}" for k in range(1 + len(engine))]
+        with relay_of(Way(FAR, True, DELAY_MS), folder / "relay") as (where, _):
+            places = [f"{where}/session-{k}" for k in range(1 + len(ENGINE))]
             found = launch_parties(
-                engine_party, steps=far_steps, orders=[list(engine)], places=places,
+                engine_party, steps=far_steps, order=list(ENGINE), places=places,
                 certificates=str(folder / "certificates"),
             )  # fmt: skip
-    rows += [row | {"network": far, "turn": 0} for row in found[MODEL_OWNER]]
-    return [{"part": "steps"} | row | {"seconds": median(row["seconds"])} for row in rows]
+    rows += [row | {"network": FAR, "turn": 0} for row in found[MODEL_OWNER]]
+    return [{"part": "steps"} | row for row in rows]
+
+
+def table(rows: Sequence[Row], network: str) -> list[dict[str, Any]]:
+    """Return one line for each way of a network: medians over turns, and seconds over those of the pushed script."""
+    lines = []
+    for way in (STOCK, *ENGINE):
+        some = select(rows, network=network, way=way)
+        if some:
+            keys = ("seconds", "bytes", "rounds", "messages", "wasted", "loss")
+            lines.append({"way": way} | {key: median(row[key] for row in some) for key in keys})
+    pushed = next(line["seconds"] for line in lines if line["way"] == PUSHED)
+    for line in lines:
+        line["times"] = line["seconds"] / pushed
+    return lines
+
+
+def drawing(lines: Sequence[dict[str, Any]]) -> Figure:
+    """Draw the seconds of a step each way."""
+    figure = blank(7.0, 2.6)
+    axis = figure.subplots()
+    axis.barh(range(len(lines)), [line["seconds"] for line in lines], 0.55,
+              color=[BLUE if line["way"] == AHEAD else GREY for line in lines])  # fmt: skip
+    axis.set_yticks(range(len(lines)), [line["way"] for line in lines])
+    axis.invert_yaxis()
+    axis.set_xlabel("seconds of a step on one machine, median")
+    plain(axis, grid="x")
+    return figure

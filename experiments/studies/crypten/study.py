@@ -2,7 +2,8 @@
 
 `suite` runs CrypTen's own tests that fit two parties: on CrypTen as installed, on CrypTen made importable, and over the
 engine. They come from the source distribution of the package index, or from a folder that --crypten-source names. A run
-goes on where an earlier one stopped, and takes about an hour on two cores.
+goes on where an earlier one stopped, and takes about an hour on two cores. `steps` trains a CrypTen network on stock
+CrypTen and over the engine, with a dealer that is pushed a script or asked, and takes minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from experiments.harness.page import Page, run_facts
 from experiments.harness.plots import BLUE, GREY, blank, plain
 from experiments.harness.records import ABOUT, Row, part_of, read_rows, select, write_rows
 from experiments.harness.run import Run, Study, some_of
-from experiments.studies.crypten import suite
+from experiments.studies.crypten import steps, suite
 from experiments.studies.crypten.suite_source import ARCHIVE, source_folder
 from experiments.studies.crypten.suite_worker import COMPATIBLE, ENGINE, INSTALLED
 
@@ -32,7 +33,8 @@ class CryptenStudy(Study):
     name = "crypten"
     summary = "CrypTen's own tests over the engine, and over CrypTen itself"
     text = __doc__
-    parts = ("suite",)
+    parts = ("suite", "steps")
+    seeds = (1, 5)  # turns of the steps
 
     def options(self, parser) -> None:
         parser.add_argument("--crypten-source", type=Path, metavar="DIR", help=f"the unpacked {ARCHIVE}")
@@ -42,25 +44,47 @@ class CryptenStudy(Study):
                             help=f"run them on these sides alone: {', '.join(suite.SIDES)}")  # fmt: skip
 
     def measure(self, run: Run) -> None:
+        if "suite" in run.parts:
+            self._measure_suite(run)
+        if "steps" in run.parts:
+            counts = (3, 3) if run.args.small else (13, 7)
+            about = {"part": "about", "size": run.size.name} | run.about(data=False)
+            write_rows(run.out / "steps.jsonl", [about, *steps.measure(run.size.seeds, *counts)])
+
+    def _measure_suite(self, run: Run) -> None:
         place = run.out / f"{STEM}.jsonl"
         kept = [row for row in _rows_if_any(place) if part_of(row) not in run.parts]
-        rows: list[Row] = []
-        if "suite" in run.parts:
-            source = source_folder(run.args.crypten_source, run.work)
-            files = run.args.files or (SMALL if run.args.small else suite.FILES)
-            rows += suite.run_suite(source, run.work / "suite", run.args.sides or suite.SIDES, files, run.until)
+        source = source_folder(run.args.crypten_source, run.work)
+        files = run.args.files or (SMALL if run.args.small else suite.FILES)
+        rows = suite.run_suite(source, run.work / "suite", run.args.sides or suite.SIDES, files, run.until)
         about = {"part": "about", "size": run.size.name}
         write_rows(place, [about | run.about(data=False), *kept, *rows])
 
     def render(self, folder: Path) -> list[Page]:
+        pages = {f"{STEM}.jsonl": self._suite_page, "steps.jsonl": self._steps_page}
+        measured = [make for name, make in pages.items() if (folder / name).is_file()]
+        return [make(folder) for make in measured or pages.values()]
+
+    def _steps_page(self, folder: Path) -> Page:
+        about, rows = read_rows(folder / "steps.jsonl", {"about": ABOUT | {"size"}, "steps": steps.KEYS})
+        near, far = (steps.table(rows, network) for network in (steps.LOOPBACK, steps.FAR))
+        facts = {"sessions": f"{max(row['turn'] for row in rows) + 1} turns of each way on one machine, one at a delay"}
+        return page.render(
+            "studies/crypten/steps.md.jinja", folder, "steps", {"crypten-steps": steps.drawing(near)}, near=near,
+            far=far, network=steps.FAR, goals=steps.GOALS, facts=run_facts(about, facts, self.name),
+            by={line["way"]: line for line in near}, away={line["way"]: line for line in far}, ahead=steps.AHEAD,
+            stock=steps.STOCK, asked=steps.ASKED,
+        )  # fmt: skip
+
+    def _suite_page(self, folder: Path) -> Page:
         about, rows = read_rows(folder / f"{STEM}.jsonl", KEYS)
         tests = select(rows, part="suite")
         lines, totals = table(tests), {side: suite.totals(select(tests, side=side)) for side in suite.SIDES}
         facts = {"tests": f"those of {ARCHIVE} that fit two parties"}
-        return [page.render(
+        return page.render(
             "studies/crypten/report.md.jinja", folder, STEM, {"crypten-suite": drawing(totals)}, lines=lines,
             totals=totals, differing=differing(tests), goal=GOAL, words=WORDS, facts=run_facts(about, facts, self.name),
-        )]  # fmt: skip
+        )  # fmt: skip
 
 
 STUDY = CryptenStudy()
