@@ -12,6 +12,7 @@ import pytest
 import torch
 from asked_sessions import Asked
 from processes import HERE, ROLES, Processes, free_port
+from relay_sessions import relay
 from three import sharing
 
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError
@@ -29,13 +30,12 @@ from mpc_appraisal.mpc.ring.prg import DryStream, Stream
 OWNERS = ROLES[:2]
 
 
-def parties(processes: Processes, trial, what: str, transport: str) -> dict:
+def parties(processes: Processes, trial, what: str, transport: str, where: str = "", freeze: int = 60) -> dict:
     """Start the three parties of `asked_party.py`; return them by role."""
-    where = f"tcp://127.0.0.1:{free_port()}"
+    where = where or f"tcp://127.0.0.1:{free_port()}"
     script = [sys.executable, str(HERE / "asked_party.py")]
-    return {
-        role: processes.start(role, [*script, role, where, str(trial), what, transport]) for role in reversed(ROLES)
-    }
+    words = [where, str(trial), what, transport, str(freeze)]
+    return {role: processes.start(role, [*script, role, *words]) for role in reversed(ROLES)}
 
 
 def answers(started: dict) -> list:
@@ -63,6 +63,12 @@ def test_what_was_asked_in_vain_is_drained_before_the_end(transport, trial, proc
     rows = torch.arange(-6, 6).reshape(3, 4).double() / 4
     assert (torch.tensor(squares).double() / 2**16 - rows.relu() ** 2).abs().max() <= 2.0**-16
     assert ahead == 0 and asked < 200  # of about a thousand requests
+
+
+def test_a_dealer_is_asked_through_a_relay(trial, processes):
+    _, where = relay(processes)
+    sums, _ = answers(parties(processes, trial, "branches", "tls", f"relay={where}"))
+    assert len(sums) == 3
 
 
 def test_a_program_that_runs_dry_is_pushed(trial, processes):
@@ -97,7 +103,8 @@ def parties_named(started: dict, victim: str, how: int, says: str) -> None:
     ],
 )
 def test_a_party_that_is_lost_is_named(transport, victim, how, says, trial, processes):
-    parties_named(parties(processes, trial, "forever", transport), victim, how, says)
+    freeze = 3 if how == signal.SIGSTOP else 60
+    parties_named(parties(processes, trial, "forever", transport, freeze=freeze), victim, how, says)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "gloo"])

@@ -1,6 +1,8 @@
-"""One party of a session with an asked dealer: `asked_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, over tls.
+"""One party of a session with an asked dealer: `asked_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT [FREEZE]]`.
 
-WHAT names a function of this file, which is the owners' program: it takes the session and returns what to print.
+ADDRESS is tcp://HOST:PORT, or relay=HOST:PORT for a session through a relay. TRANSPORT is tls by default, and FREEZE is
+session.freeze_timeout. WHAT names a function of this file, which is the owners' program: it takes the session and
+returns what to print.
 """
 
 from __future__ import annotations
@@ -88,8 +90,10 @@ def leaves(session) -> None:
         engine.square(shared(session, torch.ones(4)))
 
 
-def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> int:
-    kind = Transport(transport, folder if transport == "tls" else None, freeze_timeout=3.0)
+def main(role: str, address: str, folder: str, what: str, transport: str = "tls", freeze: str = "60") -> int:
+    relay = address.removeprefix("relay=") if address.startswith("relay=") else None
+    tls = folder if transport == "tls" else None
+    kind = Transport(transport, tls, freeze_timeout=float(freeze), relay=relay)
 
     def run(link, _):
         if role not in OWNERS:
@@ -102,7 +106,7 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
         return found
 
     try:
-        print(json.dumps(attend(role, kind, address, 60.0, lambda: None, run)))
+        print(json.dumps(attend(role, kind, None if relay else address, 240.0, lambda: None, run)))
     except AppraisalError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return error.status

@@ -118,6 +118,7 @@ class Repetition:
         self._children: dict[int, list[int]] = {}  # the masks that were made of a mask
         self._wire = FIRST_WIRE
         self._entries: list[Entry] = []
+        self._sequence: list[int] = []  # their forms
         self._first = 0  # the place of the first entry that is remembered
         self._suffixes: dict[tuple[int, int], int] = {}  # the last place of each suffix, by its length and hash
         self._ahead: deque[Entry] = deque()
@@ -253,15 +254,17 @@ class Repetition:
         if len(self._entries) >= HISTORY:
             self._first = self.count
             self._entries.clear()
+            self._sequence.clear()
             self._suffixes.clear()
         self._entries.append(entry)
+        self._sequence.append(entry.form)
 
     def _more(self) -> list[str]:
         """Return the requests to make ahead now, after the last request was remembered."""
         last, found = self.count - 1, None
         for length in SUFFIXES:
             if len(self._entries) >= length:
-                suffix = length, hash(tuple(entry.form for entry in self._entries[-length:]))
+                suffix = length, hash(tuple(self._sequence[-length:]))
                 if not self._ahead and found is None and self._until != self.count:  # Scripts end with the program.
                     earlier = self._suffixes.get(suffix)
                     if earlier is not None and self._alike(earlier, last, length):
