@@ -1,7 +1,7 @@
 """Layers, functions and networks of PyTorch, as cases for the conversion into CrypTen; and what a case is measured by.
 
-`crypten_layer_party.py` measures them on shares, and test_crypten_conversion asks for the tolerances. A run of
-`python tests/support/crypten_layers.py`, from the repository's root, writes the table of docs/crypten_models.md.
+`crypten_layer_party.py` measures them on shares, test_crypten_layers asks for the tolerances, and `crypten_table.py`
+writes the table of docs/crypten_models.md.
 """
 
 from __future__ import annotations
