@@ -37,6 +37,35 @@ def test_parameters_keep_their_names_and_none_are_merged_for_being_equal():
     }
 
 
+def test_frozen_and_shared_parameters_are_trained_as_pytorch_trains_them():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other, self.head = nn.Linear(6, 6), nn.Linear(6, 6, bias=False), nn.Linear(6, 2)
+            self.other.weight = self.one.weight
+            self.head.weight.requires_grad = False
+
+        def forward(self, x):
+            return self.head(self.other(self.one(x)))
+
+    model = Tied()
+    converted = crypten.nn.from_pytorch(model, X)
+    trained = [name for name, _ in converted.named_parameters()]
+    assert len(trained) == 3 and {"head.bias.data", "one.bias.data"} < set(trained)
+    assert set(trained) & {"one.weight.data", "other.weight.data"}
+    assert "head.weight.data" in dict(converted.named_buffers())
+    assert torch.allclose(converted(X), model(X), atol=1e-6)
+
+
+def test_a_converted_model_is_saved_and_loaded_by_torch():
+    model = network().eval()
+    converted = crypten.nn.from_pytorch(model, torch.zeros(1, 6))
+    file = io.BytesIO()
+    torch.save(converted, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(X), converted(X))
+
+
 def test_a_model_is_left_as_it_was_and_its_mode_is_taken_over():
     model = network().train()
     before = copy.deepcopy(model.state_dict())

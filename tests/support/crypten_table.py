@@ -18,7 +18,7 @@ from processes import HERE, ROLES, ROOT, Processes, free_port, stretched
 PAGE = ROOT / "docs" / "crypten_models.md"
 KINDS = ("plaintext", "shares", "gradients")
 HEADS = {"Layer": LAYERS, "Function": FUNCTIONS, "Network": NETWORKS}
-ROW = re.compile(r"^\| `([^`]+)` \| (\S+) \| (\S+) \| (\S+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `?([^`|]+?)`? \| (\d\S*) \| (\d\S*) \| (\d\S*) \|$", re.MULTILINE)
 
 
 def both(processes: Processes, what: str) -> dict:

@@ -237,7 +237,7 @@ def exported(model: torch.nn.Module, dummy_input: Any) -> bytes:
 
 
 def from_pytorch(pytorch_model: torch.nn.Module, dummy_input: Any) -> Any:
-    """Return the CrypTen model of a PyTorch model.
+    """Return the CrypTen model of a PyTorch model. Parameters that need no gradient there get none here.
 
     Args:
         pytorch_model: The model; it is not changed.
@@ -247,7 +247,7 @@ def from_pytorch(pytorch_model: torch.nn.Module, dummy_input: Any) -> Any:
     Raises ConversionError: A layer cannot be converted; the message lists every such layer.
     """
     state = pytorch_model.state_dict(keep_vars=True)
-    trained = {name for name, _ in pytorch_model.named_parameters()}
+    trained = {name for name, value in state.items() if value.requires_grad}
     model = _loaded(io.BytesIO(exported(pytorch_model, dummy_input)))
     graph = converted(model, state=set(state), trained=trained)
     graph.pytorch_model = copy.deepcopy(pytorch_model)

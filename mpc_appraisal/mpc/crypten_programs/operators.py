@@ -20,7 +20,8 @@ from mpc_appraisal.mpc.protocols import crypten_compat
 
 crypten = crypten_compat.load()
 
-TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
+INTEGERS = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64}
+TYPES = {1: torch.float32, 9: torch.bool, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16, **INTEGERS}
 MASKED = -100.0
 OPERATORS: dict[str, type[Operator]] = {}
 """The modules by the operator's name in ONNX, those of the domain `crypten` included."""
@@ -126,8 +127,22 @@ class Identity(Operator):
 
 
 class Cast(Operator):
+    """A change of type, which a share does not have: of a secret real number it may ask neither for rounding nor truth.
+
+    Secret bits, such as those of a comparison, are whole numbers already.
+    """
+
+    @classmethod
+    def refusal(cls, attributes):
+        return None if attributes["to"] in TYPES else f"its type is ONNX's number {attributes['to']}"
+
     def compute(self, x):
-        return x if is_secret(x) else x.to(TYPES.get(self.attributes["to"], torch.float32))
+        wanted = TYPES[self.attributes["to"]]
+        if not is_secret(x):
+            return x.to(wanted)
+        if x.encoder.scale != 1 and not wanted.is_floating_point:
+            raise InputError("Cast", f"secret real numbers that become {wanted}", "public ones, or secret bits")
+        return x
 
 
 class CastLike(Operator):
