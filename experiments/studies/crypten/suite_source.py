@@ -1,9 +1,9 @@
 """CrypTen's own tests, which its source distribution has and its wheel has not.
 
 In goes nothing, or a folder that the user has unpacked; out comes the folder that holds `test/`. The archive comes from
-the package index that pip is told to use, and its SHA-256 is pinned. pip itself cannot fetch it: `pip download` runs
-the archive's setup.py, which fails because the archive lacks requirements.txt. No file of CrypTen may be copied into
-this repository.
+the package index that pip is told to use, and its SHA-256 is pinned. pip itself cannot fetch it: `pip download` asks
+the archive's own build for its requirements, and the build fails because their list is not in the archive. No file of
+CrypTen may be copied into this repository.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def source_folder(stated: Path | None, work: Path) -> Path:
         work: The folder that keeps what is fetched.
 
     Raises:
-        InputError: The stated folder has no test/multiprocess_test_case.py.
+        InputError: The stated folder has no tests of CrypTen in it.
         NoIndexError: The archive cannot be fetched, or it is not the one whose SHA-256 is pinned.
     """
     folder = fetched(work) if stated is None else stated.resolve()
