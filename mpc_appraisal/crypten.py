@@ -20,7 +20,7 @@ _ORIGINAL = "crypten."
 
 
 class _Submodules(MetaPathFinder, Loader):
-    """Finds `mpc_appraisal.crypten.NAME` as the module `crypten.NAME`."""
+    """Finds each submodule of this name as CrypTen's own submodule."""
 
     def find_spec(self, fullname, path=None, target=None):
         return ModuleSpec(fullname, self) if fullname.startswith(_PREFIX) else None

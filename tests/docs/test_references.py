@@ -54,7 +54,8 @@ def resolves(name: str) -> bool:
         if (path / part).is_dir():
             path = path / part
         elif (path / f"{part}.py").is_file():
-            return has((path / f"{part}.py"), where[at + 1 :])
+            members = where[at + 1 :]  # without any, nothing is imported: some modules change others
+            return not members or has((path / f"{part}.py"), members)
         else:
             return has(path / "__init__.py", where[at:])
     return True
