@@ -134,6 +134,48 @@ def test_a_function_runs_as_both_owners_and_its_failure_hangs_nothing(tmp_path):
     assert "ValueError: one party fails" in ended.err
 
 
+LAUNCHER = """
+import multiprocessing, os, sys
+import mpc_appraisal
+mpc_appraisal.mend_crypten()
+import crypten, torch
+
+def run(rank, environment, function):
+    os.environ.update(environment, RANK=str(rank))
+    crypten.init()
+    function()
+
+def square():
+    found = crypten.cryptensor(torch.tensor([3.0]), src=1).square().get_plain_text().item()
+    print(crypten.communicator.get().get_rank(), round(found, 3), flush=True)
+
+if __name__ == "__main__":
+    crypten.cfg.mpc.provider = sys.argv[1]
+    multiprocessing.set_start_method("spawn")
+    functions = [square, square]
+    if crypten.mpc.ttp_required():
+        functions.append(crypten.mpc.provider.TTPServer)
+    processes = [multiprocessing.Process(target=run, args=(rank, {
+        "WORLD_SIZE": "2", "RENDEZVOUS": "file://" + sys.argv[2], "MPC_APPRAISAL_DEALER": sys.argv[3]}, function))
+        for rank, function in enumerate(functions)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0, process
+"""
+
+
+@pytest.mark.parametrize(("provider", "dealer"), [("TFP", ""), ("TTP", "apart")])
+def test_a_launcher_of_a_program_s_own_starts_the_dealer_where_crypten_s_provider_asks_for_it(
+    tmp_path, provider, dealer
+):
+    (path := tmp_path / "launcher.py").write_text(LAUNCHER)
+    command = [sys.executable, str(path), provider, str(tmp_path / "meeting"), dealer]
+    ended = Process(command, tmp_path / "run").wait(120)  # neither owner calls crypten.uninit
+    assert ended.code == 0 and sorted(ended.out.splitlines()) == ["0 9.0", "1 9.0"], ended.err
+
+
 NAMES = """
 import sys
 import mpc_appraisal
