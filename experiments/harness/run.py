@@ -26,7 +26,7 @@ from mpc_appraisal.common.provenance import revision, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTOLD = {"study", "out", "work", "only", "minutes", "render_only"}  # options that do not change what is measured
-PLACES = {"spu_python": "PYTHON"}  # words in place of paths, because records hold no paths
+PLACES = {"spu_python": "PYTHON", "crypten_source": "DIR"}  # words in place of paths, because records hold no paths
 
 
 @dataclass(frozen=True)

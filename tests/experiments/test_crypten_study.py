@@ -93,7 +93,7 @@ def test_tests_are_counted_by_file_and_those_that_differ_are_named():
     assert line[ENGINE] == {"passed": 2, "failed": 0, "skipped": 1}
     assert differing(ROWS) == [
         {"file": "test_binary", "test": "T.test_b", "outcomes": ["failed", "passed"],
-         "reason": r"made importable: a\_b   c"},
+         "reason": "made importable: a_b   c"},
         {"file": "test_binary", "test": "T.test_c", "outcomes": ["skipped", "skipped"], "reason": "flaky"},
     ]  # fmt: skip
 

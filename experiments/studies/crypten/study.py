@@ -115,7 +115,7 @@ def differing(rows: Sequence[Row]) -> list[dict]:
             reasons = [f"{WORDS[row['side']]}: {row['reason']}" for row in pair if row and row["outcome"] != "passed"]
             reason = pair[0]["reason"] if pair[0] and pair[1] and len({row["reason"] for row in pair}) == 1 else None
             outcomes = [row["outcome"] if row else page.DASH for row in pair]
-            words = (reason or "; ".join(reasons)).replace("|", " ").replace("_", r"\_")
+            words = (reason or "; ".join(reasons)).replace("|", " ")
             found.append({"file": key[0], "test": key[1], "outcomes": outcomes, "reason": words})
     return found
 
