@@ -28,6 +28,7 @@ def deal(meeting: Meeting) -> None:
         try:
             link.announce()
             deal_asked(link, meeting.timeout, meeting.transport.kind)
+            meeting.await_others(link)
         except BaseException as error:
             link.abort(getattr(error, "public", "it was interrupted"))
             raise

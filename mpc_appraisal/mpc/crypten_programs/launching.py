@@ -93,6 +93,8 @@ class Party:
             if failed:
                 self.link.abort("an error ended its program")
             self.session.close(not failed)
+            if not failed:
+                self.meeting.await_others(self.link)
         except AppraisalError as error:  # the program has its results
             logging.warning("CrypTen's session did not end in good order: %s", error)
         finally:
