@@ -56,8 +56,9 @@ FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {
     "reciprocal": lambda x: 1 / x,
     "logarithm": lambda x: x.ln(),
     "inverse root": lambda x: 1 / x.sqrt(),
+    "root": lambda x: x.sqrt(),
 }
-RELATIVE = frozenset({"reciprocal", "inverse root"})  # Their errors are measured in parts of the function.
+RELATIVE = frozenset({"reciprocal", "inverse root", "root"})  # Their errors are measured in parts of the function.
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Fit:
     def exact(self, s: np.ndarray) -> np.ndarray:
         """Return the function itself at integers s, divided by 2^shift, in float64."""
         x = s / self.one
-        found = {"reciprocal": lambda: 1 / x, "logarithm": lambda: np.log(x), "inverse root": lambda: x**-0.5}
+        found = {"reciprocal": lambda: 1 / x, "logarithm": lambda: np.log(x)}
+        found |= {"inverse root": lambda: x**-0.5, "root": lambda: np.sqrt(x)}
         return found[self.name]() / 2.0**self.shift
 
     def approximate(self, s: np.ndarray) -> np.ndarray:
@@ -128,6 +130,7 @@ def _error(fit: Fit) -> float:
         bend += math.hypot(a, b) * 2.0**-COEFFICIENT_BITS * (2 * math.pi * k / 2.0**fit.bits) ** 2
     curved = {"reciprocal": 2 / fit.low**3 * fit.one, "logarithm": 1 / fit.low**2}
     curved["inverse root"] = 0.75 * fit.low**-2.5 * fit.one**0.5
+    curved["root"] = 0.25 * fit.low**-1.5 * fit.one**-0.5
     between = step**2 / 8 * (bend + curved[fit.name] / 2.0**fit.shift)
     absolute = np.abs(off) + between + fit.rounding()
     return float((absolute / np.abs(value)).max() if fit.name in RELATIVE else absolute.max()) * (1 + 1e-9) + 1e-12
