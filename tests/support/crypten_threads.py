@@ -35,6 +35,8 @@ def one_engine_a_thread(monkeypatch: Any) -> None:
     monkeypatch.setattr(tensor, "AUTOGRAD_ENABLED", enabled)
     monkeypatch.setattr(tensor, "no_grad", enabled.within(False))
     monkeypatch.setattr(tensor, "enable_grad", enabled.within(True))
+    monkeypatch.setattr(bridge.crypten, "no_grad", tensor.no_grad)
+    monkeypatch.setattr(bridge.crypten, "enable_grad", tensor.enable_grad)
 
     def use(engine):
         if getattr(here, "engine", None) is not engine:

@@ -10,9 +10,10 @@ can represent, |x| < 2^30, and each within a few units of 2^-16:
 | exp, log, sqrt, inv_sqrt | `real_functions`, whose table states the errors |
 | softmax, log_softmax, sigmoid, tanh | `row_functions`, whose table states the errors |
 | the gradients of div, __rtruediv__ and sqrt | the same formulas, by divisions in place of products with reciprocals |
+| the gradient of pos_pow | p x^(p - 1); CrypTen's is e^(p (p - 1) ln x) |
 | the forward pass of cross_entropy | a sum over log_softmax, in place of a logarithm of probabilities |
 
-Whatever CrypTen builds upon these (pos_pow, norm, batch normalisation, losses) follows. erf, cos and sin stay CrypTen's.
+Whatever CrypTen builds upon these (pos_pow, norm, batch normalisation, losses) follows. erf, cos and sin do not.
 Options of CrypTen's iterations have no effect on the engine's functions, but reciprocal_all_pos and input_in_01, which
 state that a divisor is positive and halve the cost of its comparisons. Results have the fractional bits of the
 argument, or those of crypten.cfg.encoder if it is whole; of more than 16, those beyond are 0.
@@ -220,6 +221,14 @@ def _install_gradients(crypten: ModuleType) -> None:
                 return gradients.AutogradSqrt.backward(ctx, grad_output)
             return ctx.saved_tensors[0].inv_sqrt().div(2).mul(grad_output)
 
+    class EnginePosPow(gradients.AutogradPosPow):
+        @staticmethod
+        def backward(ctx, grad_output):
+            saved, power = ctx.saved_tensors
+            if float(power).is_integer() or chosen_engine(crypten) is None:
+                return gradients.AutogradPosPow.backward(ctx, grad_output)
+            return saved.mul(power - 1.0).exp().mul(power).mul(grad_output)
+
     class EngineCrossEntropy(gradients.AutogradCrossEntropy):
         @staticmethod
         def forward(ctx, pred, target, skip_forward=False):
@@ -231,5 +240,5 @@ def _install_gradients(crypten: ModuleType) -> None:
             ctx.mark_non_differentiable(target)
             return log.mul(target).neg().sum().div(target.size(0))
 
-    for kind in (EngineDiv, EngineRDiv, EngineSqrt, EngineCrossEntropy):
+    for kind in (EngineDiv, EngineRDiv, EngineSqrt, EnginePosPow, EngineCrossEntropy):
         gradients.FUNCTION_REGISTRY[kind.name] = kind

@@ -1,7 +1,7 @@
 """The magnitude of shared numbers of any size: each is brought into one narrow range, [2^44, 2^46), by a power of four.
 
     n = v w,      w = 4^(22 - k) where 4^k <= |v| < 4^(k + 1),      k = 0 ... 22,      w = 0 where v = 0
-    step(v) = g_0 + sum over j of (g_j - g_(j-1)) [v >= t_j]            for public thresholds t_1 < t_2 < ... and values g
+    step(v) = g_0 + sum over j of (g_j - g_(j-1)) [v >= t_j]        for public thresholds t_1 < t_2 < ... and values g
 
 v are shared ring elements with |v| < 2^46, as fixed-point numbers below 2^30 with 16 fractional bits are. v is opened
 once under a mask, and `levels` compares it with all thresholds by the digits of this mask. Every step function of v is

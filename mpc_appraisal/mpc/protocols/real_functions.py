@@ -1,16 +1,16 @@
 """Exponentials, logarithms and roots of shared numbers of any size, by their magnitude: no series and no iteration.
 
-    e^x = 4^j e^r,    r = x - ln(4) (j - 8),  |r| <= ln 2                                     j by thresholds ln(4) (j - 8.5)
-    ln x = ln(n / 2^46) + ln(4) k + a known number,        sqrt(x) = 2^k sqrt(n / 2^46) 2^-7            (see `magnitude`)
-    1 / sqrt(x) = 2^(22 - k) (n / 2^46)^(-1/2) 2^-15
+    e^x = 4^(j - 8) e^r,    r = x - ln(4) (j - 8),  |r| <= ln 2,    for ln(4) (j - 8.5) <= x < ln(4) (j - 7.5)
+    ln x = ln(n / 2^46) + ln(4) k + a known number,    sqrt(x) = 2^(k - 7) sqrt(n / 2^46)    (see `magnitude`)
+    1 / sqrt(x) = 2^(7 - k) / sqrt(n / 2^46)
 
-In go shares of x with 16 fractional bits, |x| < 2^30; out come shares of the function with 16 fractional bits. Powers of
-four that depend on the secret x are step functions of it, e^r is a power of three as in `softmax`, and functions of n are
-sums of harmonics.
+In go shares of x with 16 fractional bits, |x| < 2^30; out come shares of the function with as many. Powers of four that
+depend on the secret x are step functions of it, e^r is a power of three as in `softmax`, and functions of n are sums of
+harmonics.
 
 | function | of x | \\|error\\| at most | rounds |
 |---|---|---|---|
-| `exponential_of` | any; 0 below -11.78, and 2^29 from 20.1 on | 1.5 u + 8e-6 e^x | 7 |
+| `exponential_of` | any; 0 below -11.78, and 2^29 from 20.1 on | 1.5 u + 8e-6 e^x | 6 |
 | `logarithm` | above 0; what is not counts as 2^-16 | 2 u | 6 |
 | `root` | at least 0; what is not counts as 0 | 1.5 u + 2e-6 sqrt(x) | 7 |
 | `inverse_root` | above 0; for what is not the result is 0 | 1.5 u + 2e-6 / sqrt(x) | 7 |
@@ -32,7 +32,6 @@ from mpc_appraisal.mpc.protocols.magnitude import (
     POSITIVE,
     V_BITS,
     Normalised,
-    Placed,
     lifted,
     narrowed,
     of_level,

@@ -1,6 +1,6 @@
 """Softmax, its logarithm, the logistic function and tanh of shared numbers of any size, for numbers of 16 bits.
 
-    softmax(z) as in `unbounded_softmax`, and e^(z - m) / (their sum) with more than 256 classes        m the row's maximum
+    softmax(z) as in `unbounded_softmax`, and e^(z - m) / (their sum) with more than 256 classes,  m the maximum
     ln softmax(z) = v - ln(sum of e^v),    v = z - m
     1 / (1 + e^-x) = softmax(x / 2, -x / 2)_1,        tanh(x) = 2 softmax(x, -x)_1 - 1
 
