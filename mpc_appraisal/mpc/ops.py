@@ -213,6 +213,26 @@ def _multiple(tensor: Any, factor: float) -> Any:
 
 
 @singledispatch
+def to_crypten(value: Any) -> Any:
+    """Return a tensor of the session as a tensor of CrypTen's, a copy; a plain tensor as one that hides nothing.
+
+    See `mpc.crypten_methods`.
+    """
+    from mpc_appraisal.mpc.crypten_programs.plain_tensor import PlainTensor  # CrypTen takes a second to import
+
+    return PlainTensor(value)
+
+
+@singledispatch
+def from_crypten(like: Any, tensor: Any) -> Any:
+    """Return a tensor of CrypTen's, which comes from `to_crypten`, as a tensor of the session.
+
+    `like` is any tensor of the session, such as x of a method's score.
+    """
+    return tensor._tensor
+
+
+@singledispatch
 def softmax(z: Any) -> Any:
     """Return the probabilities of the rows of logits z (n, C), for which no public bound is known.
 

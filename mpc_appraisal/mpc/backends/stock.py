@@ -232,6 +232,18 @@ def _join(first, tensors):
     return crypten.cat(list(tensors))
 
 
+@ops.to_crypten.register(crypten.mpc.MPCTensor)
+def _to_crypten(value):
+    from mpc_appraisal.mpc.crypten_programs import method_tensors  # it replaces names in CrypTen, for methods that ask
+
+    return method_tensors.of_stock(value)
+
+
+@ops.from_crypten.register(crypten.mpc.MPCTensor)
+def _from_crypten(like, tensor):
+    return tensor
+
+
 @ops.log_sigmoid.register(crypten.mpc.MPCTensor)
 def _log_sigmoid(value):
     return crypten.cat([value / 2, value / -2], dim=1).log_softmax(1)[:, :1]  # value is (n, 1)

@@ -24,6 +24,7 @@ does not compute over an engine of this package raises InputError.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,12 @@ ELEMENTWISE = {
 }
 OF_ROWS = {"softmax": row_functions.softmax_of_rows, "log_softmax": row_functions.log_softmax_of_rows}
 _installed: set[int] = set()  # the modules of CrypTen that `install` has changed, by their id
+_preferring: weakref.WeakSet[Engine] = weakref.WeakSet()  # the engines over which "engine" is the default
+
+
+def prefer(engine: Engine) -> None:
+    """Make "engine" the default of programs over this engine, as for appraisal methods; see `method_tensors`."""
+    _preferring.add(engine)
 
 
 def chosen_engine(crypten: ModuleType) -> Engine | None:
@@ -55,12 +62,14 @@ def chosen_engine(crypten: ModuleType) -> Engine | None:
 
     Raises InputError: the option has an unknown value, or is "engine" where CrypTen computes by itself.
     """
-    choice = crypten.cfg.functions.get("approximations", "crypten")
+    choice = crypten.cfg.functions.get("approximations", None)
+    if choice not in (None, "crypten", "engine"):
+        raise InputError(OPTION, choice, "crypten or engine")
     if choice == "crypten":
         return None
-    if choice != "engine":
-        raise InputError(OPTION, choice, "crypten or engine")
     engine = crypten_adapter._bridged()
+    if choice is None:
+        return engine if engine is not None and engine in _preferring else None
     if engine is None:
         raise InputError(OPTION, choice, "crypten, where CrypTen computes by itself and not over an engine")
     return engine

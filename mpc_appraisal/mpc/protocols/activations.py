@@ -119,6 +119,23 @@ def _log_softmax(z: Secret) -> Secret:
     return Secret(z.context, *unbounded_log_softmax(engine, z.share, z.bits, LARGEST_SPREAD, floor=True))
 
 
+@ops.to_crypten.register(PrivateTensor)
+@ops.to_crypten.register(Secret)
+def _to_crypten(value: PrivateTensor | Secret) -> Any:
+    from mpc_appraisal.mpc.crypten_programs import method_tensors  # CrypTen takes a second to import
+
+    shared = _secret(value).to_bits(PRECISION_BITS)
+    return method_tensors.of_shares(shared.context.engine, shared.share)
+
+
+@ops.from_crypten.register(PrivateTensor)
+@ops.from_crypten.register(Secret)
+def _from_crypten(like: PrivateTensor | Secret, tensor: Any) -> Secret:
+    from mpc_appraisal.mpc.protocols import crypten_adapter
+
+    return Secret(like.context, *crypten_adapter.from_crypten(tensor))
+
+
 def _for_helper(z: Secret) -> Secret:
     return z if z.bits <= PRECISION_BITS else z.to_bits(PRECISION_BITS)
 
