@@ -57,11 +57,13 @@ def prefer(engine: Engine) -> None:
     _preferring.add(engine)
 
 
-def chosen_engine(crypten: ModuleType) -> Engine | None:
-    """Return the engine whose functions are used, or None if CrypTen's own are.
+def chosen_engine(crypten: ModuleType, tensor: Any) -> Engine | None:
+    """Return the engine whose functions are used for a tensor, or None if its own are.
 
     Raises InputError: the option has an unknown value, or is "engine" where CrypTen computes by itself.
     """
+    if not isinstance(tensor, crypten.mpc.MPCTensor):
+        return None
     choice = crypten.cfg.functions.get("approximations", None)
     if choice not in (None, "crypten", "engine"):
         raise InputError(OPTION, choice, "crypten or engine")
@@ -113,7 +115,7 @@ def install(crypten: ModuleType) -> None:
 
 def _elementwise(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..., torch.Tensor]):
     def function(self, *arguments, **options):
-        engine = chosen_engine(crypten)
+        engine = chosen_engine(crypten, self)
         if engine is None:
             return own(self, *arguments, **options)
         return _tensor(crypten, engine, protocol(engine, _share(engine, self)), self)
@@ -124,7 +126,7 @@ def _elementwise(crypten: ModuleType, own: Callable[..., Any], protocol: Callabl
 
 def _of_rows(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..., torch.Tensor]):
     def function(self, dim, **options):
-        engine = chosen_engine(crypten)
+        engine = chosen_engine(crypten, self)
         if engine is None or self.dim() == 0 or self.size(dim) == 1:
             return own(self, dim, **options)
         z = _share(engine, self).movedim(dim, -1)
@@ -137,7 +139,7 @@ def _of_rows(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..
 
 def _reciprocal(crypten: ModuleType, own: Callable[..., Any]):
     def reciprocal(self, input_in_01=False):
-        engine = chosen_engine(crypten)
+        engine = chosen_engine(crypten, self)
         if engine is None:
             return own(self, input_in_01=input_in_01)
         signed = not (input_in_01 or crypten.cfg.functions.reciprocal_all_pos)
@@ -149,7 +151,7 @@ def _reciprocal(crypten: ModuleType, own: Callable[..., Any]):
 
 def _division(crypten: ModuleType, own: Callable[..., Any]):
     def div(self, y):
-        engine = chosen_engine(crypten) if crypten.is_encrypted_tensor(y) else None
+        engine = chosen_engine(crypten, self) if crypten.is_encrypted_tensor(y) else None
         if engine is None:
             return own(self, y)
         return _tensor(crypten, engine, quotient(engine, _share(engine, self), _share(engine, y)), self)
@@ -161,7 +163,7 @@ def _inverse_division(crypten: ModuleType):
     def divide(self, other):
         if crypten.CrypTensor.AUTOGRAD_ENABLED:  # Python calls this function of the class, and autograd that of self
             return self.__getattribute__("__rtruediv__")(other)
-        engine = chosen_engine(crypten)
+        engine = chosen_engine(crypten, self)
         if engine is None:
             return self.reciprocal().mul(other)
         if crypten.is_encrypted_tensor(other):
@@ -183,7 +185,7 @@ def _install_gradients(crypten: ModuleType) -> None:
     class EngineDiv(gradients.AutogradDiv):
         @staticmethod
         def forward(ctx, input, other):
-            if not crypten.is_encrypted_tensor(other) or chosen_engine(crypten) is None:
+            if not crypten.is_encrypted_tensor(other) or chosen_engine(crypten, input) is None:
                 return gradients.AutogradDiv.forward(ctx, input, other)
             found = input.div(other)
             ctx.save_multiple_for_backward([input.size(), other, found])
@@ -200,7 +202,7 @@ def _install_gradients(crypten: ModuleType) -> None:
     class EngineRDiv(gradients.AutogradRDiv):
         @staticmethod
         def forward(ctx, input, other):
-            if chosen_engine(crypten) is None:
+            if chosen_engine(crypten, input) is None:
                 return gradients.AutogradRDiv.forward(ctx, input, other)
             found = input.__rtruediv__(other)
             ctx.save_multiple_for_backward([input, other, found])
@@ -219,7 +221,7 @@ def _install_gradients(crypten: ModuleType) -> None:
     class EngineSqrt(gradients.AutogradSqrt):
         @staticmethod
         def forward(ctx, input):
-            if chosen_engine(crypten) is None:
+            if chosen_engine(crypten, input) is None:
                 return gradients.AutogradSqrt.forward(ctx, input)
             ctx.save_multiple_for_backward([input, "engine"])
             return input.sqrt()
@@ -234,14 +236,14 @@ def _install_gradients(crypten: ModuleType) -> None:
         @staticmethod
         def backward(ctx, grad_output):
             saved, power = ctx.saved_tensors
-            if float(power).is_integer() or chosen_engine(crypten) is None:
+            if not isinstance(power, float) or power.is_integer() or chosen_engine(crypten, grad_output) is None:
                 return gradients.AutogradPosPow.backward(ctx, grad_output)
             return saved.mul(power - 1.0).exp().mul(power).mul(grad_output)
 
     class EngineCrossEntropy(gradients.AutogradCrossEntropy):
         @staticmethod
         def forward(ctx, pred, target, skip_forward=False):
-            if skip_forward or chosen_engine(crypten) is None:
+            if skip_forward or chosen_engine(crypten, pred) is None:
                 return gradients.AutogradCrossEntropy.forward(ctx, pred, target, skip_forward)
             assert pred.size() == target.size()
             log = pred.log_softmax(1 if pred.dim() > 1 else 0)

@@ -5,8 +5,9 @@ come MPCTensors, which a method may change in place: they are copies. Over the e
 `functions` from then on, unless the method sets `crypten.cfg.functions.approximations` to "crypten". In a session of
 stock they are CrypTen's own, as it is the baseline.
 
-A method opens nothing, since `Session.reveal` alone opens what all parties have agreed on. So `MPCTensor.get_plain_text`
-and `reveal` raise TypeError in a session for which one of the two functions has been called; this has to stay.
+A method opens nothing, since `Session.reveal` alone opens what all parties have agreed on. So `get_plain_text` and
+`reveal` of an MPCTensor raise TypeError in a session for which one of the two functions has been called; this has to
+stay.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc.crypten_programs import functions
+from mpc_appraisal.mpc.crypten_programs.plain_tensor import OPENS_NOTHING
 from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.protocols.crypten_adapter import DistributedCommunicator, crypten
 from mpc_appraisal.mpc.protocols.engine import Engine
@@ -52,7 +54,7 @@ _refusing: set[Any] = set()
 def _refused(name: str, own: Any) -> Any:
     def opened(self, *arguments, **options):
         if DistributedCommunicator.get() in _closed:
-            raise TypeError(f"{name}: a method opens nothing; return the tensor by `from_crypten`, and the run opens it")
+            raise TypeError(f"{name}: {OPENS_NOTHING}")
         return own(self, *arguments, **options)
 
     _refusing.add(opened)

@@ -14,6 +14,7 @@ import torch
 from mpc_appraisal.mpc.protocols import crypten_compat
 
 crypten = crypten_compat.load()
+OPENS_NOTHING = "a method opens nothing; return the tensor by from_crypten, and the run opens it"
 
 
 def _plain(value: Any) -> Any:
@@ -42,7 +43,7 @@ class PlainTensor(crypten.CrypTensor):
         self._tensor.copy_(_plain(other))
 
     def get_plain_text(self, dst=None):
-        raise TypeError("get_plain_text: a method opens nothing; return the tensor by `from_crypten`, and the run opens it")
+        raise TypeError(f"get_plain_text: {OPENS_NOTHING}")
 
     reveal = get_plain_text
 
