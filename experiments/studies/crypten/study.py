@@ -4,6 +4,8 @@
 engine. They come from the source distribution of the package index, or from a folder that --crypten-source names. A run
 goes on where an earlier one stopped, and takes about an hour on two cores. `steps` trains a CrypTen network on stock
 CrypTen and over the engine, with a dealer that is pushed a script or asked, and takes minutes.
+`functions` measures CrypTen's approximations and the engine's functions, error and seconds beside each other, and takes
+a minute.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from experiments.harness.page import Page, run_facts
 from experiments.harness.plots import BLUE, GREY, blank, plain
 from experiments.harness.records import ABOUT, Row, part_of, read_rows, select, write_rows
 from experiments.harness.run import Run, Study, some_of
-from experiments.studies.crypten import steps, suite
+from experiments.studies.crypten import functions, steps, suite
 from experiments.studies.crypten.suite_source import ARCHIVE, source_folder
 from experiments.studies.crypten.suite_worker import COMPATIBLE, ENGINE, INSTALLED
 
@@ -33,7 +35,7 @@ class CryptenStudy(Study):
     name = "crypten"
     summary = "CrypTen's own tests over the engine, and over CrypTen itself"
     text = __doc__
-    parts = ("suite", "steps")
+    parts = ("suite", "steps", "functions")
     seeds = (1, 5)  # turns of the steps
 
     def options(self, parser) -> None:
@@ -50,6 +52,11 @@ class CryptenStudy(Study):
             counts = (3, 3) if run.args.small else (13, 7)
             about = {"part": "about", "size": run.size.name} | run.about(data=False)
             write_rows(run.out / "steps.jsonl", [about, *steps.measure(run.size.seeds, *counts)])
+        if "functions" in run.parts:
+            about = {"part": "about", "size": run.size.name} | run.about(data=False)
+            write_rows(
+                run.out / "functions.jsonl", [about, *functions.measure(*((20, 1) if run.args.small else (1000, 5)))]
+            )
 
     def _measure_suite(self, run: Run) -> None:
         place = run.out / f"{STEM}.jsonl"
@@ -61,7 +68,8 @@ class CryptenStudy(Study):
         write_rows(place, [about | run.about(data=False), *kept, *rows])
 
     def render(self, folder: Path) -> list[Page]:
-        pages = {f"{STEM}.jsonl": self._suite_page, "steps.jsonl": self._steps_page}
+        pages = {f"{STEM}.jsonl": self._suite_page, "steps.jsonl": self._steps_page,
+                 "functions.jsonl": self._functions_page}  # fmt: skip
         measured = [make for name, make in pages.items() if (folder / name).is_file()]
         return [make(folder) for make in measured or pages.values()]
 
@@ -74,6 +82,20 @@ class CryptenStudy(Study):
             far=far, network=steps.FAR, goals=steps.GOALS, facts=run_facts(about, facts, self.name),
             by={line["way"]: line for line in near}, away={line["way"]: line for line in far}, ahead=steps.AHEAD,
             stock=steps.STOCK, asked=steps.ASKED,
+        )  # fmt: skip
+
+    def _functions_page(self, folder: Path) -> Page:
+        about, rows = read_rows(folder / "functions.jsonl", {"about": ABOUT | {"size"}, "functions": functions.KEYS})
+        lines = functions.table(rows)
+        stock, _, ours = ([line["sides"][place] for line in lines] for place in range(3))
+        seconds = [sum(row["seconds"] for row in side) for side in (stock, ours)]
+        facts = {"sessions": f"{len(functions.SIDES)} sessions of {len(lines)} cases each, on one machine"}
+        return page.render(
+            "studies/crypten/functions.md.jinja", folder, "functions", {"crypten-functions": functions.drawing(lines)},
+            lines=lines, most=max(row["error"] for row in ours), least=min(row["error"] for row in stock),
+            worst=max(row["error"] for row in stock), faster=seconds[0] / seconds[1],
+            quotient=next(line for line in lines if line["function"] == "a / [n]"),
+            facts=run_facts(about, facts, self.name),
         )  # fmt: skip
 
     def _suite_page(self, folder: Path) -> Page:
