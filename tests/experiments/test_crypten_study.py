@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 import re
 import subprocess
@@ -12,9 +14,9 @@ import pytest
 from processes import stretched
 
 from experiments.studies.crypten import suite
-from experiments.studies.crypten.study import STUDY, differing, table
+from experiments.studies.crypten.study import STUDY, differing, shortened, table
 from experiments.studies.crypten.suite_source import LINK, SHA256, NoIndexError, fetched, source_folder
-from experiments.studies.crypten.suite_worker import COMPATIBLE, ENGINE, INSTALLED, cause
+from experiments.studies.crypten.suite_worker import COMPATIBLE, CUT, ENGINE, INSTALLED, CutLoops, cause, some_of
 from mpc_appraisal.common.errors import InputError
 
 SOME = 5  # so many tests of arithmetic run here; the study runs them all
@@ -31,7 +33,7 @@ def source(tmp_path_factory) -> Path:
 
 def outcomes(source: Path, folder: Path, side: str, file: str, *left_out: str) -> dict[str, str]:
     """Run one file of CrypTen's tests, and return each test's outcome, or the reason why it failed."""
-    command = [sys.executable, "-m", suite.WORKER, side, str(source), file, *left_out]
+    command = [sys.executable, "-m", suite.WORKER, side, str(source), file, "0", *left_out]
     with open(folder / "lines", "w") as out, open(folder / "log", "w") as log:
         subprocess.run(command, stdout=out, stderr=log, env=suite.environment(), timeout=stretched(200), check=True)
     lines = [json.loads(line) for line in (folder / "lines").read_text().splitlines() if line.startswith('{"test"')]
@@ -74,7 +76,7 @@ def test_the_reason_is_the_error_of_the_party_that_failed_by_itself():
 
 def row(side: str, test: str, outcome: str, reason: str = "", file: str = "test_binary") -> dict:
     return {"part": "suite", "side": side, "file": file, "test": test, "outcome": outcome, "seconds": 1.0,
-            "reason": reason}  # fmt: skip
+            "reason": reason, "cut": 0}  # fmt: skip
 
 
 ROWS = [
@@ -122,6 +124,26 @@ def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
     place.write_text('printed by a test\n{"test": "T.a", "outcome": "failed", "seconds": 2, "reason": "r"}\n')
     for _ in range(2):
         rows = suite.run_suite(Path("source"), tmp_path, [ENGINE], ["test_optim"])
-    assert calls == [[ENGINE, "source", "test_optim", "T.a"]]
+    assert calls == [[ENGINE, "source", "test_optim", "0", "T.a"]]
     assert [(each["test"], each["outcome"]) for each in rows] == [("T.a", "failed"), ("T.b", "passed")]
     assert suite.run_suite(Path("source"), tmp_path / "new", [ENGINE], ["test_optim"], until=0.0) == []
+
+
+LOOPS = """
+for a in SIZES:
+    for b, c in itertools.product([1, 2, 3], repeat=2):
+        seen.append((a, b, c))
+for d in range(5):
+    seen.append(d)
+"""
+
+
+def test_loops_over_sizes_are_cut_and_others_are_not():
+    names = {"SIZES": (10, 20, 30), "itertools": itertools, "seen": [], CUT: some_of}
+    exec(compile(CutLoops(2).visit(ast.parse(LOOPS)), "loops", "exec"), names)
+    combinations = [(1, 1), (2, 2), (3, 3)]
+    assert names["seen"] == [(a, *pair) for a in (10, 30) for pair in combinations] + list(range(5))
+    assert some_of({"a": 1, "b": 2, "c": 3}, 2) == {"a": 1, "b": 2, "c": 3} and some_of([1, 2], 2) == [1, 2]
+    assert shortened([row(ENGINE, "T.a", "passed") | {"cut": 2}, *ROWS]) == [
+        {"file": "test_binary", "tests": 1, "most": 2}
+    ]

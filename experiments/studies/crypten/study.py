@@ -44,6 +44,8 @@ class CryptenStudy(Study):
                             help="run these files of CrypTen's tests alone")  # fmt: skip
         parser.add_argument("--sides", type=some_of(suite.SIDES), metavar="SIDE[,SIDE]",
                             help=f"run them on these sides alone: {', '.join(suite.SIDES)}")  # fmt: skip
+        parser.add_argument("--cut", type=int, default=0, metavar="N",
+                            help="loops of the tests over sizes take N elements at most (default: all)")  # fmt: skip
 
     def measure(self, run: Run) -> None:
         if "suite" in run.parts:
@@ -63,7 +65,9 @@ class CryptenStudy(Study):
         kept = [row for row in _rows_if_any(place) if part_of(row) not in run.parts]
         source = source_folder(run.args.crypten_source, run.work)
         files = run.args.files or (SMALL if run.args.small else suite.FILES)
-        rows = suite.run_suite(source, run.work / "suite", run.args.sides or suite.SIDES, files, run.until)
+        rows = suite.run_suite(
+            source, run.work / "suite", run.args.sides or suite.SIDES, files, run.until, run.args.cut
+        )
         about = {"part": "about", "size": run.size.name}
         write_rows(place, [about | run.about(data=False), *kept, *rows])
 
@@ -105,7 +109,8 @@ class CryptenStudy(Study):
         facts = {"tests": f"those of {ARCHIVE} that fit two parties"}
         return page.render(
             "studies/crypten/report.md.jinja", folder, STEM, {"crypten-suite": drawing(totals)}, lines=lines,
-            totals=totals, differing=differing(tests), goal=GOAL, words=WORDS, facts=run_facts(about, facts, self.name),
+            totals=totals, differing=differing(tests), cut=shortened(tests), goal=GOAL, words=WORDS,
+            facts=run_facts(about, facts, self.name),
         )  # fmt: skip
 
 
@@ -125,6 +130,16 @@ def table(rows: Sequence[Row]) -> list[dict]:
             tests = max(sum(sides[side].values()) for side in (COMPATIBLE, ENGINE))
             lines.append({"file": file, "tests": tests, **sides})
     return lines
+
+
+def shortened(rows: Sequence[Row]) -> list[dict]:
+    """Return how many tests of each file had their loops cut, on any side, and to how many elements."""
+    found = []
+    for file in suite.FILES:
+        some = [row for row in select(rows, file=file) if row["cut"]]
+        if some:
+            found.append({"file": file, "tests": len({row["test"] for row in some}), "most": some[0]["cut"]})
+    return found
 
 
 def differing(rows: Sequence[Row]) -> list[dict]:

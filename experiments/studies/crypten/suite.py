@@ -23,13 +23,18 @@ SIDES = (INSTALLED, COMPATIBLE, ENGINE)
 FILES = ("test_arithmetic", "test_binary", "test_communicator", "test_context", "test_crypten", "test_optim",
          "test_distributions", "test_privacy_models", "test_onnx_converter", "test_autograd", "test_nn",
          "test_gradients", "test_mpc")  # fmt: skip
-KEYS = {"part", "side", "file", "test", "outcome", "seconds", "reason"}
+KEYS = {"part", "side", "file", "test", "outcome", "seconds", "reason", "cut"}
 NO_IMPORT = "(import)"  # stands for the name of a test where no test of a file could run
 WORKER = "experiments.studies.crypten.suite_worker"
 
 
 def run_suite(
-    source: Path, work: Path, sides: Sequence[str] = SIDES, files: Sequence[str] = FILES, until: float | None = None
+    source: Path,
+    work: Path,
+    sides: Sequence[str] = SIDES,
+    files: Sequence[str] = FILES,
+    until: float | None = None,
+    cut: int = 0,
 ) -> list[Row]:
     """Run what is not finished, and return the rows of all that is.
 
@@ -39,12 +44,13 @@ def run_suite(
         sides: Names in SIDES.
         files: Names in FILES.
         until: The time (monotonic clock) after which no file begins.
+        cut: The loops of tests that are run now take so many elements at most; 0 for all.
     """
     work.mkdir(parents=True, exist_ok=True)
     for file in files:
         for side in sides:
             if until is None or time.monotonic() < until:
-                _run_file(source, work, side, file)
+                _run_file(source, work, side, file, cut)
                 print(f"suite: {file} on {side} done", file=sys.stderr, flush=True)
     return rows_of(work)
 
@@ -59,12 +65,12 @@ def rows_of(work: Path) -> list[Row]:
     return rows
 
 
-def _run_file(source: Path, work: Path, side: str, file: str) -> None:
+def _run_file(source: Path, work: Path, side: str, file: str, cut: int) -> None:
     place = work / f"{side}-{file}.jsonl"
     done = [line["test"] for line in _lines(place) if "test" in line]
     if any(line.get("imported") is False or line.get("ended") for line in _lines(place)):
         return
-    command = [sys.executable, "-m", WORKER, side, str(source), file, *done]
+    command = [sys.executable, "-m", WORKER, side, str(source), file, str(cut), *done]
     with open(place, "a") as lines, open(work / f"{side}-{file}.log", "a") as log:
         status = subprocess.run(command, stdout=lines, stderr=log, env=environment(), check=False).returncode
         if status == 0:
@@ -94,8 +100,9 @@ def _lines(place: Path) -> list[dict[str, Any]]:
 def _row(side: str, file: str, line: dict[str, Any]) -> Row:
     common = {"part": "suite", "side": side, "file": file}
     if line.get("imported") is False:
-        return common | {"test": NO_IMPORT, "outcome": "failed", "seconds": 0.0, "reason": line["reason"]}
-    return common | line
+        return common | {"test": NO_IMPORT, "outcome": "failed", "seconds": 0.0, "reason": line["reason"],
+                         "cut": 0}  # fmt: skip
+    return {"cut": 0} | common | line
 
 
 def totals(rows: Iterable[Row]) -> dict[str, int]:
