@@ -223,16 +223,16 @@ def exported(model: torch.nn.Module, dummy_input: Any) -> bytes:
                 failure = failure or error
     with torch.no_grad():
         copy.deepcopy(model).eval()(*_arguments(dummy_input))  # A model that fails by itself raises its own error.
-    reason = str(failure).strip().splitlines()[0] if failure else "torch has no exporter by TorchScript any more"
+    reason = "torch has no exporter by TorchScript any more"
+    if failure is not None:
+        reason = str(failure).strip().partition("\n")[0] or type(failure).__name__
+    extra = (
+        "" if has_dynamo_exporter() else "; torch's other exporter wants onnxscript: pip install mpc_appraisal[onnx]"
+    )
     raise ConversionError(
         "pytorch_model",
         f"{type(model).__name__}, which torch does not export: {reason}",
-        "layers that torch exports to ONNX"
-        + (
-            ""
-            if has_dynamo_exporter()
-            else "; torch's other exporter wants onnxscript: pip install mpc_appraisal[onnx]"
-        ),
+        f"layers that torch exports to ONNX{extra}",
     ) from failure
 
 

@@ -1,14 +1,15 @@
 """Mends the autograd of CrypTen's tensors where it stops, is refused or is wrong.
 
 A CrypTensor's functions are looked up by `CrypTensor.__getattribute__`, which records those that have a gradient
-function. Python's own syntax (x[:2], x ** 2) does not pass there, and a function without a gradient function drops
-out of the graph without a word. `install` replaces the following, and nothing else:
+function. A function without one drops out of the graph without a word. `install` replaces the following, and
+nothing else:
 
 | in CrypTen | before | now |
 |---|---|---|
-| x[index] | its gradient is None | recorded; an index that picks an element twice adds up |
-| split, unbind, expand, repeat, index_add, scatter_add, prod | the gradient is None, or refused | recorded |
-| x ** 2, 2 / x | TypeError | pow, and the reciprocal times 2 |
+| prod | refused, if a gradient is wanted | recorded |
+| polynomial | its backward pass changes the caller's coefficients | they stay as they are |
+| avg_pool2d with ceil_mode | left out without a word, if a gradient is wanted | refused, as without a gradient |
+| x ** 2 | TypeError | pow |
 | sum, mean, var over several axes | refused in the backward pass | recorded |
 | var(unbiased=...) | divides by n for True and by n - 1 for False | as in torch |
 | norm over an axis, not kept | fails in the backward pass | recorded |
@@ -16,7 +17,8 @@ out of the graph without a word. `install` replaces the following, and nothing e
 | conv_transpose1d, conv_transpose2d | the gradient is None | recorded |
 | x > y and all comparisons | a gradient of -1 reaches x, so that x * (x > 0) has a wrong one | none, as in torch |
 
-`normalisation` mends batch normalisation and erf. The replaced names are internals of CrypTen 0.4.1.
+`index_gradients` mends what picks and moves elements, and `normalisation` mends batch normalisation and erf. The
+replaced names are internals of CrypTen 0.4.1.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ crypten = crypten_compat.load()
 from crypten.common.util import _grad_input_padding  # noqa: E402
 from crypten.gradients import (  # noqa: E402
     FUNCTION_REGISTRY,
+    AutogradAvgPool2D,
     AutogradConv1D,
     AutogradConv2D,
     AutogradFunction,
     AutogradNorm,
-    _inverse_broadcast,
+    AutogradPolynomial,
 )
 
 CrypTensor = crypten.CrypTensor
@@ -132,6 +135,23 @@ class VarianceGradient(AutogradFunction):
         return gradient if count in (0, 1) else gradient.div(count)
 
 
+@register("polynomial")
+class PolynomialGradient(AutogradPolynomial):
+    @staticmethod
+    def forward(ctx, input, coeffs, func="mul"):
+        own = coeffs.clone() if torch.is_tensor(coeffs) else torch.tensor(coeffs)
+        return AutogradPolynomial.forward(ctx, input, own, func)
+
+
+@register("avg_pool2d")
+class AveragePoolGradient(AutogradAvgPool2D):
+    @staticmethod
+    def forward(ctx, input, kernel_size, stride=None, padding=0, ceil_mode=False):
+        if ceil_mode:
+            raise NotImplementedError("avg_pool2d: ceil_mode is computed by crypten.nn.AvgPool2d alone")
+        return AutogradAvgPool2D.forward(ctx, input, kernel_size, stride=stride, padding=padding)
+
+
 @register("norm")
 class NormGradient(AutogradNorm):
     @staticmethod
@@ -144,76 +164,6 @@ class NormGradient(AutogradNorm):
             ctx.reset()
             ctx.save_multiple_for_backward((input, norm, p, dim, True))
         return AutogradNorm.backward(ctx, grad_output)
-
-
-@register("__getitem__")
-class IndexGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, index):
-        ctx.save_multiple_for_backward([input.size(), index])
-        return input[index]
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        size, index = ctx.saved_tensors
-        picked = torch.arange(math.prod(size)).reshape(size)[index].reshape(-1)
-        zeros = grad_output.new(torch.zeros(math.prod(size)))
-        return zeros.index_add(0, picked, grad_output.reshape(-1)).reshape(size)
-
-
-@register("expand")
-class ExpandGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, *sizes):
-        ctx.save_for_backward(input.size())
-        return input.expand(*sizes)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        (size,) = ctx.saved_tensors
-        return _inverse_broadcast(grad_output, size)
-
-
-@register("repeat")
-class RepeatGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, *sizes):
-        repeats = list(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else list(sizes)
-        ctx.save_multiple_for_backward((input.size(), repeats))
-        return input.repeat(repeats)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        size, repeats = ctx.saved_tensors
-        padded = [1] * (len(repeats) - len(size)) + list(size)
-        apart = [count for pair in zip(repeats, padded, strict=True) for count in pair]
-        return grad_output.reshape(apart).sum(list(range(0, len(apart), 2))).reshape(size)
-
-
-@register("index_add")
-class IndexAddGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, dim, index, tensor):
-        ctx.save_multiple_for_backward((dim, index))
-        return input.index_add(dim, index, tensor)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        dim, index = ctx.saved_tensors
-        return grad_output.clone(), grad_output.index_select(dim, index)
-
-
-@register("scatter_add")
-class ScatterAddGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, dim, index, other):
-        ctx.save_multiple_for_backward((dim, index))
-        return input.scatter_add(dim, index, other)
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        dim, index = ctx.saved_tensors
-        return grad_output.clone(), grad_output.gather(dim, index)
 
 
 def kernel_gradient(input, gradient, kernel_size, stride, padding, dilation, groups):
@@ -287,18 +237,6 @@ register("conv_transpose1d")(_transposed(1))
 register("conv_transpose2d")(_transposed(2))
 
 
-def _recorded(name: str, stock: Any) -> Any:
-    """Return a method that Python's syntax calls, and that records its gradient as a named call would."""
-
-    def method(self, *arguments):
-        if CrypTensor.AUTOGRAD_ENABLED and self.requires_grad:
-            return self.__getattribute__(name)(*arguments)
-        return stock(self, *arguments)
-
-    method.mended = True
-    return method
-
-
 def _constant(stock: Any) -> Any:
     """Return a comparison whose result is a constant for the autograd."""
     if getattr(stock, "mended", False):
@@ -312,27 +250,14 @@ def _constant(stock: Any) -> Any:
     return method
 
 
-def split(self, split_size, dim=0):
-    """Return the pieces of a tensor along an axis, of equal sizes but for the last, or of the stated sizes."""
-    whole = self.size(dim)
-    if isinstance(split_size, int):
-        split_size = [min(split_size, whole - start) for start in range(0, whole, split_size)]
-    starts = [sum(split_size[:i]) for i in range(len(split_size))]
-    return tuple(self.narrow(dim, start, size) for start, size in zip(starts, split_size, strict=True))
-
-
-def unbind(self, dim=0):
-    """Return the slices of a tensor along an axis."""
-    return tuple(self.narrow(dim, i, 1).squeeze(dim) for i in range(self.size(dim)))
-
-
 def prod(self, dim=None, keepdim=False):
     """Return the product over an axis, or over all elements: halves are multiplied with one another."""
     result, axis = (self.flatten(), 0) if dim is None else (self, dim)
     while result.size(axis) > 1:
         half = result.size(axis) // 2
-        left, right, rest = split(result, [half, half, result.size(axis) % 2], axis)
-        result = left.mul(right) if not rest.size(axis) else crypten.cat([left.mul(right), rest], dim=axis)
+        product = result.narrow(axis, 0, half).mul(result.narrow(axis, half, half))
+        rest = result.narrow(axis, 2 * half, result.size(axis) % 2)
+        result = crypten.cat([product, rest], dim=axis) if rest.size(axis) else product
     return result if keepdim else result.squeeze(axis)
 
 
@@ -340,10 +265,7 @@ def install(crypten: Any) -> None:
     """Replace what the table of this file names; a second call does nothing."""
     FUNCTION_REGISTRY.update(MENDED)
     tensor = crypten.mpc.MPCTensor
-    if not getattr(tensor.__getitem__, "mended", False):
-        tensor.__getitem__ = _recorded("__getitem__", tensor.__getitem__)
     for name in ("_ltz", "_eqz_2PC", "eq", "ne"):
         setattr(tensor, name, _constant(getattr(tensor, name)))
     tensor.__pow__ = lambda self, power: self.pow(power)
-    tensor.__rtruediv__ = lambda self, other: self.reciprocal().mul(other)
-    tensor.split, tensor.unbind, tensor.prod, tensor.var = split, unbind, prod, variance
+    tensor.prod, tensor.var = prod, variance

@@ -9,6 +9,7 @@ the following, and nothing else:
 | BCELoss, BCEWithLogitsLoss, CrossEntropyLoss | AttributeError on plain tensors | computed |
 | AvgPool2d with ceil_mode, and adaptive pools of other sizes | refused | as PyTorch's |
 | a BatchNorm that is encrypted in evaluation | each party's own variance, so that shares do not fit | the source's |
+| crypten.cat of plain tensors | along the first axis, whatever `dim` says | along `dim` |
 | GroupNorm | NotImplementedError | computed |
 | Identity, Tanh, GELU, LeakyReLU, SiLU, LayerNorm | not there | as PyTorch's |
 """
@@ -238,6 +239,17 @@ FORWARDS = {
 ADDED = (Identity, Tanh, GELU, LeakyReLU, SiLU, LayerNorm, GroupNorm)
 
 
+def _joined(stock: Any) -> Any:
+    """Return `crypten.cat` that takes plain tensors along the stated axis."""
+
+    def cat(tensors, dim=0):
+        """Return CrypTensors, or plain tensors, joined along the axis `dim`."""
+        return torch.cat(tensors, dim) if all(torch.is_tensor(one) for one in tensors) else stock(tensors, dim)
+
+    cat.mended = True
+    return cat
+
+
 def install(crypten: Any) -> None:
     """Replace what the table of this file names; a second call does nothing."""
     modules = crypten.nn.module
@@ -247,6 +259,7 @@ def install(crypten: Any) -> None:
     for name in ("ConstantPad1d", "ConstantPad2d", "ConstantPad3d"):
         getattr(modules, name).forward = constant_pad_forward
     modules._BatchNorm.train, modules._BatchNorm.encrypt = batchnorm_train, batchnorm_encrypt
+    crypten.cat = crypten.cat if getattr(crypten.cat, "mended", False) else _joined(crypten.cat)
     for kind in ADDED:
         setattr(crypten.nn, kind.__name__, kind)
         setattr(modules, kind.__name__, kind)
