@@ -12,8 +12,8 @@ from processes import HERE, ROLES, Processes, free_port
 OWNERS = list(ROLES[:2])
 SCRIPT = [sys.executable, str(HERE / "crypten_party.py")]
 MENDED = ("decode", "products", "large_products", "ties", "refusals", "sources", "divisions", "statistics", "openings",
-          "streams", "dropout", "objects", "pickles", "modules", "caches", "verbs")  # fmt: skip
-STOCK = ("decode", "products", "large_products", "ties", "refusals", "divisions", "statistics", "streams")
+          "streams", "dropout", "objects", "pickles", "modules", "caches", "verbs", "labels")  # fmt: skip
+STOCK = ("decode", "products", "large_products", "ties", "refusals", "divisions", "statistics", "streams", "labels")
 
 
 def start(processes: Processes, what: str) -> dict:
@@ -33,8 +33,8 @@ def mended(tmp_path_factory) -> dict:
     """What both owners print of each program over the engine, and their openings."""
     with Processes(tmp_path_factory.mktemp("mended")) as processes:
         parties = start(processes, ",".join(MENDED))
-        assert parties["dealer"].wait(120).code == 0, parties["dealer"].err
         one, other = (printed(parties[role]) for role in OWNERS)
+        assert parties["dealer"].wait(120).code == 0, parties["dealer"].err
     return {name: (one[name], other[name]) for name in MENDED}
 
 
@@ -132,6 +132,17 @@ def test_dropout_drops_at_its_rate_alike_at_both_owners(mended):
     assert abs(rate - 0.75) < 6.5 * (0.25 * 0.75 / 20_000) ** 0.5
     assert len(values) == 2 and values[0] == 0 and abs(values[1] - 4 / 3) < 2.0**-14
     assert whole and abs(channels - 0.5) < 6.5 * 0.5 / 2000**0.5
+
+
+def test_labels_are_flipped_and_noised_by_streams_where_crypten_never_flips_a_shared_label_0(mended, stock):
+    first, second = both(mended["labels"])
+    for shared, plain, noise, changed in (first, second):
+        assert set(shared) == set(plain) == {0.0, 1.0} and not changed
+        assert max(abs(sum(bits) / 4000 - 0.4) for bits in (shared, plain)) < 6.5 * 0.5 / 4000**0.5
+        assert abs(sum(noise) / 4000) < 6.5 * 2 / 4000**0.5
+        assert abs(sum(x * x for x in noise) / 4000 - 4) < 6.5 * 4 * (2 / 4000) ** 0.5
+    assert all(first[k] != second[k] for k in range(3))  # with one seed of torch
+    assert 1.0 not in stock["labels"][0][0] and stock["labels"][0][2] == stock["labels"][1][2]
 
 
 def test_objects_arrive_as_they_were_and_others_are_refused_by_name(mended):

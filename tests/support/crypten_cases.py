@@ -194,6 +194,23 @@ def pickles(crypten: Any, rank: int) -> Any:
     return "nothing"
 
 
+def labels(crypten: Any, rank: int) -> Any:
+    """Randomised labels and noise of split learning, each drawn twice with one seed of torch."""
+    from crypten.nn.privacy import DPSplitModel
+
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = DPSplitModel(torch.nn.Linear(2, 1), 0, 1, 2.0, noise_src=1, randomized_response_prob=0.4)
+        zeros = torch.zeros(4000)
+        shared = model._process_targets(crypten.cryptensor(zeros, src=1)).get_plain_text()
+        plain = model._process_targets(zeros).get_plain_text()
+        torch.manual_seed(3)
+        noise = model._generate_noise_from_src((4000,)).get_plain_text()
+        found.append([shown(shared), shown(plain), shown(noise), bool(zeros.any())])
+    return found
+
+
 class Named(torch.nn.Module):
     """A program's own class of modules."""
 
@@ -217,7 +234,7 @@ def modules(crypten: Any, rank: int) -> Any:
         said = f"{type(error).__name__}: {error}"
     file.seek(0)
     found = crypten.load_from_party(file if rank == 0 else None, src=0, model_class=Named)
-    return [said, type(found).__name__, found.width, float(found.layer.weight.abs().max()), found.src]
+    return [said, type(found).__name__, found.width, float(found.layer.weight.detach().abs().max()), found.src]
 
 
 def caches(crypten: Any, rank: int) -> Any:

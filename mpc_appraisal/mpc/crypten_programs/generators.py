@@ -132,6 +132,16 @@ def random_bits(
     return found if device is None else found.to(device)
 
 
+def own_stream() -> Stream:
+    """Return this party's own stream, which the other party cannot foretell."""
+    return _stream(None)
+
+
+def uniform(stream: Stream, size: Sequence[int]) -> torch.Tensor:
+    """Return numbers (float64) of shape `size`, uniform in [0, 1), multiples of 2^-53."""
+    return stream.ring(size, bits=_UNIFORM_BITS).to(torch.float64) / 2.0**_UNIFORM_BITS
+
+
 def _below(stream: Stream, size: Sequence[int], bound: int) -> torch.Tensor:
     """Return uniform numbers in [0, bound): numbers beyond the last multiple of `bound` are drawn again."""
     if not 0 < bound < RING:
@@ -166,8 +176,8 @@ def _dropout(name: str, size_of: Any) -> Any:
             logging.warning("CrypTen %s does not support inplace computation during training.", name)
         if not training:
             return input if inplace else input.clone()
-        drawn = _stream(crypten.generators["global"][CPU]).ring(size_of(input), bits=_UNIFORM_BITS)
-        mask = (drawn.to(torch.float64) / 2.0**_UNIFORM_BITS > p).to(input.device, torch.float32)
+        drawn = uniform(_stream(crypten.generators["global"][CPU]), size_of(input))
+        mask = (drawn > p).to(input.device, torch.float32)
         mask = mask.expand(tuple(input.size())).contiguous()
         ctx.save_multiple_for_backward([mask, p])
         return (input.mul_ if inplace else input.mul)(mask.div(1.0 - p))
