@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from processes import stretched
 
-from experiments.studies.crypten import suite
-from experiments.studies.crypten.study import STUDY, differing, shortened, table
+from experiments.studies.crypten import functions, suite
+from experiments.studies.crypten.study import STUDY, differing, table
 from experiments.studies.crypten.suite_source import LINK, SHA256, NoIndexError, fetched, source_folder
 from experiments.studies.crypten.suite_worker import COMPATIBLE, CUT, ENGINE, INSTALLED, CutLoops, cause, some_of
 from mpc_appraisal.common.errors import InputError
@@ -129,21 +130,25 @@ def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
     assert suite.run_suite(Path("source"), tmp_path / "new", [ENGINE], ["test_optim"], until=0.0) == []
 
 
-LOOPS = """
-for a in SIZES:
-    for b, c in itertools.product([1, 2, 3], repeat=2):
-        seen.append((a, b, c))
-for d in range(5):
-    seen.append(d)
-"""
+def function_row(side: str, case: functions.Case, error: float | None) -> dict:
+    return {"part": "functions", "side": side, "function": case.function, "numbers": case.numbers, "seconds": 0.5,
+            "bytes": 10, "rounds": 3, "error": error, "mean_error": error}  # fmt: skip
 
 
-def test_loops_over_sizes_are_cut_and_others_are_not():
-    names = {"SIZES": (10, 20, 30), "itertools": itertools, "seen": [], CUT: some_of}
-    exec(compile(CutLoops(2).visit(ast.parse(LOOPS)), "loops", "exec"), names)
-    combinations = [(1, 1), (2, 2), (3, 3)]
-    assert names["seen"] == [(a, *pair) for a in (10, 30) for pair in combinations] + list(range(5))
-    assert some_of({"a": 1, "b": 2, "c": 3}, 2) == {"a": 1, "b": 2, "c": 3} and some_of([1, 2], 2) == [1, 2]
-    assert shortened([row(ENGINE, "T.a", "passed") | {"cut": 2}, *ROWS]) == [
-        {"file": "test_binary", "tests": 1, "most": 2}
-    ]
+def test_the_page_of_functions_states_errors_and_names_what_overflowed(tmp_path):
+    errors = dict(zip(functions.SIDES, (0.25, None, 0.001), strict=True))
+    rows = [function_row(side, case, error) for case in functions.CASES for side, error in errors.items()]
+    about = {"part": "about", "size": "small", "machine": "a machine", "versions": {}, "revision": None}
+    lines = [about | {"command": "a command"}, *rows, function_row(functions.STOCK, functions.CASES[0], 0.5)]
+    (tmp_path / "functions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines[:-1]))
+    (page,) = STUDY.render(tmp_path)
+    assert page.text.count("| 0.25 | overflow | 0.0010 |") == len(functions.CASES)
+    assert page.tiles[0][0] == "0.0010" and page.tiles[1][0] == "0.25" and page.tiles[2][0] == "1.0 x"
+
+
+@pytest.mark.parametrize("case", functions.CASES, ids=lambda case: f"{case.function} of {case.numbers}")
+def test_a_case_draws_numbers_that_its_function_has_and_fixed_point_holds(case):
+    a, b = case.draw(200)
+    exact = (case.exact or case.of)(a, b)
+    assert torch.isfinite(exact).all() and exact.abs().max() < 2**15 and a.abs().max() <= 2**15
+    assert all(torch.equal((each * 2**16).round(), each * 2**16) for each in (a, b))

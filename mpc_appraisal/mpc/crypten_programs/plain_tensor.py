@@ -21,6 +21,7 @@ def _plain(value: Any) -> Any:
     return value._tensor if isinstance(value, PlainTensor) else value
 
 
+@crypten.register_cryptensor("plain")
 class PlainTensor(crypten.CrypTensor):
     """A tensor of CrypTen that hides nothing.
 

@@ -11,11 +11,11 @@ sum of harmonics (see `unbounded_softmax`); with more, m, e^v and the logarithm 
 
 | function | classes | \\|error\\| at most | rounds |
 |---|---|---|---|
-| `softmax_of_rows` | 2 to 256 | 2e-4 to 10 classes, else 1e-3; standard deviation 2e-5 | 9 to 14 |
-| `softmax_of_rows` | more | (2 + 1.5 C p) u for a probability p | 10 more than the maximum's and 6 |
-| `log_softmax_of_rows` | 2 to 10 | 1e-4 | 10 to 15 |
+| `softmax_of_rows` | 2 to 256 | 2e-4 to 10 classes, else 1e-3; standard deviation 2e-5 | as `unbounded_softmax` |
+| `softmax_of_rows` | more | (2 + 1.5 C p) u for a probability p | 16 more than the maximum's |
+| `log_softmax_of_rows` | 2 to 10 | 1e-4 | one fewer than `unbounded_softmax` |
 | `log_softmax_of_rows` | more | (2 + 1.5 C) u | 12 more than the maximum's |
-| `logistic`, `hyperbolic_tangent` | | 1e-4, 2e-4 | 9 |
+| `logistic`, `hyperbolic_tangent` | | 1e-4, 2e-4 | 8, or 9 for 1,024 numbers or more |
 
 u is the unit 2^-16. What leaves each owner are values and bits under masks of the dealer, and nothing is revealed.
 """
