@@ -1,17 +1,16 @@
 """The engine's functions in CrypTen programs: `crypten.cfg.functions.approximations = "engine"` switches to them.
 
-With "crypten", the default, CrypTen's own approximations are used: iterations that begin from a guess, and are right in
-a part of the range of numbers only. With "engine" the following are replaced, for any number that 16 fractional bits
-can represent, |x| < 2^30, and each within a few units of 2^-16:
+With "crypten" CrypTen's own approximations are used: iterations that begin from a guess, and are right in a part of the
+range of numbers only. This is the default, but for appraisal methods (see `method_tensors`). With "engine" the
+following are replaced, for any number that 16 fractional bits can represent, |x| < 2^30, and each is right within a few
+units of 2^-16:
 
 | in CrypTen, of `MPCTensor` | replaced by |
 |---|---|
 | div by a secret, reciprocal, and __rtruediv__, which CrypTen lacks in `2 / x` | `secret_division.quotient` |
 | exp, log, sqrt, inv_sqrt | `real_functions`, whose table states the errors |
 | softmax, log_softmax, sigmoid, tanh | `row_functions`, whose table states the errors |
-| the gradients of div, __rtruediv__ and sqrt | the same formulas, by divisions in place of products with reciprocals |
-| the gradient of pos_pow | p x^(p - 1); CrypTen's is e^(p (p - 1) ln x) |
-| the forward pass of cross_entropy | a sum over log_softmax, in place of a logarithm of probabilities |
+| gradients of div, __rtruediv__, sqrt and pos_pow, and cross_entropy | `function_gradients` |
 
 Whatever CrypTen builds upon these (pos_pow, norm, batch normalisation, losses) follows. erf, cos and sin do not.
 Options of CrypTen's iterations have no effect on the engine's functions, but reciprocal_all_pos and input_in_01, which
@@ -24,21 +23,20 @@ does not compute over an engine of this package raises InputError.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.mpc.crypten_programs import function_gradients
+from mpc_appraisal.mpc.crypten_programs.function_choice import chosen_engine
 from mpc_appraisal.mpc.protocols import crypten_adapter, real_functions, row_functions
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.secret_division import quotient
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS as BITS
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_tensor
 
-OPTION = "crypten.cfg.functions.approximations"
 ELEMENTWISE = {
     "exp": real_functions.exponential_of,
     "log": real_functions.logarithm,
@@ -49,32 +47,6 @@ ELEMENTWISE = {
 }
 OF_ROWS = {"softmax": row_functions.softmax_of_rows, "log_softmax": row_functions.log_softmax_of_rows}
 _installed: set[int] = set()  # the modules of CrypTen that `install` has changed, by their id
-_preferring: weakref.WeakSet[Engine] = weakref.WeakSet()  # the engines over which "engine" is the default
-
-
-def prefer(engine: Engine) -> None:
-    """Make "engine" the default of programs over this engine, as for appraisal methods; see `method_tensors`."""
-    _preferring.add(engine)
-
-
-def chosen_engine(crypten: ModuleType, tensor: Any) -> Engine | None:
-    """Return the engine whose functions are used for a tensor, or None if its own are.
-
-    Raises InputError: the option has an unknown value, or is "engine" where CrypTen computes by itself.
-    """
-    if not isinstance(tensor, crypten.mpc.MPCTensor):
-        return None
-    choice = crypten.cfg.functions.get("approximations", None)
-    if choice not in (None, "crypten", "engine"):
-        raise InputError(OPTION, choice, "crypten or engine")
-    if choice == "crypten":
-        return None
-    engine = crypten_adapter._bridged()
-    if choice is None:
-        return engine if engine is not None and engine in _preferring else None
-    if engine is None:
-        raise InputError(OPTION, choice, "crypten, where CrypTen computes by itself and not over an engine")
-    return engine
 
 
 def _share(engine: Engine, tensor: Any) -> torch.Tensor:
@@ -110,12 +82,12 @@ def install(crypten: ModuleType) -> None:
     tensor.reciprocal = _reciprocal(crypten, tensor.reciprocal)
     tensor.div = _division(crypten, tensor.div)
     tensor.__rtruediv__ = _inverse_division(crypten)
-    _install_gradients(crypten)
+    function_gradients.install()
 
 
 def _elementwise(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..., torch.Tensor]):
     def function(self, *arguments, **options):
-        engine = chosen_engine(crypten, self)
+        engine = chosen_engine(self)
         if engine is None:
             return own(self, *arguments, **options)
         return _tensor(crypten, engine, protocol(engine, _share(engine, self)), self)
@@ -126,7 +98,7 @@ def _elementwise(crypten: ModuleType, own: Callable[..., Any], protocol: Callabl
 
 def _of_rows(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..., torch.Tensor]):
     def function(self, dim, **options):
-        engine = chosen_engine(crypten, self)
+        engine = chosen_engine(self)
         if engine is None or self.dim() == 0 or self.size(dim) == 1:
             return own(self, dim, **options)
         z = _share(engine, self).movedim(dim, -1)
@@ -139,7 +111,7 @@ def _of_rows(crypten: ModuleType, own: Callable[..., Any], protocol: Callable[..
 
 def _reciprocal(crypten: ModuleType, own: Callable[..., Any]):
     def reciprocal(self, input_in_01=False):
-        engine = chosen_engine(crypten, self)
+        engine = chosen_engine(self)
         if engine is None:
             return own(self, input_in_01=input_in_01)
         signed = not (input_in_01 or crypten.cfg.functions.reciprocal_all_pos)
@@ -151,7 +123,7 @@ def _reciprocal(crypten: ModuleType, own: Callable[..., Any]):
 
 def _division(crypten: ModuleType, own: Callable[..., Any]):
     def div(self, y):
-        engine = chosen_engine(crypten, self) if crypten.is_encrypted_tensor(y) else None
+        engine = chosen_engine(self) if crypten.is_encrypted_tensor(y) else None
         if engine is None:
             return own(self, y)
         return _tensor(crypten, engine, quotient(engine, _share(engine, self), _share(engine, y)), self)
@@ -163,7 +135,7 @@ def _inverse_division(crypten: ModuleType):
     def divide(self, other):
         if crypten.CrypTensor.AUTOGRAD_ENABLED:  # Python calls this function of the class, and autograd that of self
             return self.__getattribute__("__rtruediv__")(other)
-        engine = chosen_engine(crypten, self)
+        engine = chosen_engine(self)
         if engine is None:
             return self.reciprocal().mul(other)
         if crypten.is_encrypted_tensor(other):
@@ -173,83 +145,3 @@ def _inverse_division(crypten: ModuleType):
         return _tensor(crypten, engine, quotient(engine, _public(engine, other, shape), share), self)
 
     return divide
-
-
-def _install_gradients(crypten: ModuleType) -> None:
-    """Replace the functions of CrypTen's autograd in the table above."""
-    from crypten import gradients
-
-    def summed(gradient: Any, size: torch.Size) -> Any:
-        return gradients._inverse_broadcast(gradient, size)
-
-    class EngineDiv(gradients.AutogradDiv):
-        @staticmethod
-        def forward(ctx, input, other):
-            if not crypten.is_encrypted_tensor(other) or chosen_engine(crypten, input) is None:
-                return gradients.AutogradDiv.forward(ctx, input, other)
-            found = input.div(other)
-            ctx.save_multiple_for_backward([input.size(), other, found])
-            return found
-
-        @staticmethod
-        def backward(ctx, grad_output):
-            if len(ctx.saved_tensors) == 2:
-                return gradients.AutogradDiv.backward(ctx, grad_output)
-            size, other, found = ctx.saved_tensors
-            of_input = grad_output.div(other)
-            return summed(of_input, size), summed(of_input.mul(found).neg(), other.size())
-
-    class EngineRDiv(gradients.AutogradRDiv):
-        @staticmethod
-        def forward(ctx, input, other):
-            if chosen_engine(crypten, input) is None:
-                return gradients.AutogradRDiv.forward(ctx, input, other)
-            found = input.__rtruediv__(other)
-            ctx.save_multiple_for_backward([input, other, found])
-            return found
-
-        @staticmethod
-        def backward(ctx, grad_output):
-            if len(ctx.saved_tensors) == 2:
-                return gradients.AutogradRDiv.backward(ctx, grad_output)
-            input, other, found = ctx.saved_tensors
-            of_other = grad_output.div(input)
-            of_input = summed(of_other.mul(found).neg(), input.size())
-            known = not torch.is_tensor(other) and not crypten.is_encrypted_tensor(other)
-            return of_input if known else (of_input, summed(of_other, other.size()))
-
-    class EngineSqrt(gradients.AutogradSqrt):
-        @staticmethod
-        def forward(ctx, input):
-            if chosen_engine(crypten, input) is None:
-                return gradients.AutogradSqrt.forward(ctx, input)
-            ctx.save_multiple_for_backward([input, "engine"])
-            return input.sqrt()
-
-        @staticmethod
-        def backward(ctx, grad_output):
-            if len(ctx.saved_tensors) == 1:
-                return gradients.AutogradSqrt.backward(ctx, grad_output)
-            return ctx.saved_tensors[0].inv_sqrt().div(2).mul(grad_output)
-
-    class EnginePosPow(gradients.AutogradPosPow):
-        @staticmethod
-        def backward(ctx, grad_output):
-            saved, power = ctx.saved_tensors
-            if not isinstance(power, float) or power.is_integer() or chosen_engine(crypten, grad_output) is None:
-                return gradients.AutogradPosPow.backward(ctx, grad_output)
-            return saved.mul(power - 1.0).exp().mul(power).mul(grad_output)
-
-    class EngineCrossEntropy(gradients.AutogradCrossEntropy):
-        @staticmethod
-        def forward(ctx, pred, target, skip_forward=False):
-            if skip_forward or chosen_engine(crypten, pred) is None:
-                return gradients.AutogradCrossEntropy.forward(ctx, pred, target, skip_forward)
-            assert pred.size() == target.size()
-            log = pred.log_softmax(1 if pred.dim() > 1 else 0)
-            ctx.save_multiple_for_backward([log.exp(), target])
-            ctx.mark_non_differentiable(target)
-            return log.mul(target).neg().sum().div(target.size(0))
-
-    for kind in (EngineDiv, EngineRDiv, EngineSqrt, EnginePosPow, EngineCrossEntropy):
-        gradients.FUNCTION_REGISTRY[kind.name] = kind

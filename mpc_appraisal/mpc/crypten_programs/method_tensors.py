@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.mpc.crypten_programs import functions
+from mpc_appraisal.mpc.crypten_programs import function_choice, functions
 from mpc_appraisal.mpc.crypten_programs.plain_tensor import OPENS_NOTHING
 from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.protocols.crypten_adapter import DistributedCommunicator, crypten
@@ -30,7 +30,7 @@ def of_shares(engine: Engine, share: torch.Tensor) -> Any:
     """Return the MPCTensor of this owner's share with 16 fractional bits. No message is sent."""
     tensor = crypten_adapter.to_crypten(engine, share)
     functions.install(crypten)
-    functions.prefer(engine)
+    function_choice.prefer(engine)
     _close()
     return tensor
 
