@@ -1,9 +1,9 @@
 """Makes CrypTen 0.4.1, whose development ended in 2024, importable with current versions of torch.
 
-`load` imports CrypTen and returns the module; it may be called any number of times. Only `crypten_adapter` and
-`backends.stock` use CrypTen, and `crypten_adapter` lists what is replaced in CrypTen. Two things have to stay: CrypTen
-is imported inside `load` alone, so that importing this file is cheap, and CrypTen's default provider is not used (see
-`load`). The work-around for torch may change with torch.
+`load` imports CrypTen and returns the module; it may be called any number of times. `crypten_adapter`, `backends.stock`
+and `crypten_programs` use CrypTen, and the first and the last list what they replace in CrypTen. Two things have to
+stay: CrypTen is imported inside `load` alone, so that importing this file is cheap, and CrypTen's default provider is
+not used (see `load`). The work-around for torch may change with torch.
 """
 
 from __future__ import annotations
