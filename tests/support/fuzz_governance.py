@@ -129,6 +129,10 @@ def counted(folder: Path) -> list[bytes]:
     return [(folder / "seed.taken").read_bytes()]
 
 
+def in_taken(data: bytes, folder: Path) -> int:
+    return Taken(written(folder / "seed.taken", data)).count("standard", NOON)  # its head lies beside it
+
+
 def private_salt(path: Path) -> bytes:
     path.chmod(0o600)
     return read_salt(path)
@@ -142,7 +146,7 @@ of_file("salt", ".salt", saved(lambda path: write_salt(path, new_salt()), ".salt
 of_bytes("request", as_json(REQUEST), lambda data: Request.from_json(data.decode("utf-8", "replace")))
 READERS.append(Reader("desk", laid, on_desk))
 of_file("offer", ".json", offered, Offer.read)
-of_file("offers_taken", ".taken", counted, lambda path: Taken(path).count("standard", NOON))
+READERS.append(Reader("offers_taken", counted, in_taken))
 of_file("ledger", ".ledger", charged, verify)
 of_file("policy", ".yaml", lambda folder: [b"epsilon: 1.0\ndelta: 1e-6\nminimum_rows: 50\n"], Policy.read)
 of_file("rules", ".yaml", lambda folder: [RULES], Rules.read)

@@ -37,7 +37,7 @@ ABOUT: dict[str, tuple[str, str]] = {
         "method check mpc_appraisal.methods:GradientNorm",
     ),
     "offer": (
-        "make, list and withdraw standing offers that are answered without a person",
+        "make, list and check offers that answer without a person",
         "offer list in=offers",
     ),
     "overlap": (
