@@ -33,12 +33,14 @@ def command(*arguments: str) -> str:
 @pytest.fixture
 def owner(tmp_path, monkeypatch):
     """The current folder of a data owner with a listing and certificates."""
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "owner"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     rows = "".join(f"{k}.5,{k % 7},{k % 2}\n" for k in range(40))
-    (tmp_path / "seller.csv").write_text(f"a,b,label\n{rows}")
+    (folder / "seller.csv").write_text(f"a,b,label\n{rows}")
     COMMANDS["catalogue"](["publish", "data=seller.csv", "name=digits", "price=100", "currency=EUR"])
     COMMANDS["certificates"](["trial"])
-    return tmp_path
+    return folder
 
 
 TERMS = {
