@@ -176,9 +176,10 @@ class Dataset:
     def grouped(self, groups: torch.Tensor) -> Dataset:
         """Return the same rows with a number for each, (n,) int64, that says which person a row is of (see `groups`).
 
-        Raises InputError for another shape or type.
+        Any numbers of 0 or more will do, as customers have them; what is kept counts persons from 0. Raises InputError
+        for another shape or type.
         """
-        return replace(self, groups=groups)
+        return replace(replace(self, groups=groups), groups=torch.unique(groups, return_inverse=True)[1])
 
     def renamed(self, name: str) -> Dataset:
         """Return the same rows under another name, which errors then begin with."""

@@ -168,11 +168,11 @@ class StoredDataset:
 
     def grouped(self, groups: torch.Tensor) -> StoredDataset:
         """Return the same as `Dataset.grouped`. Each block is given the groups of its rows as it is read."""
-        if groups.dtype != torch.int64 or groups.shape != (self.rows,):
+        if groups.dtype != torch.int64 or groups.shape != (self.rows,) or (groups < 0).any():
             found = f"groups of {groups.dtype} of shape {tuple(groups.shape)}"
-            raise InputError(self.name, found, f"groups in torch.int64 of shape ({self.rows},)")
+            raise InputError(self.name, found, f"groups in torch.int64 of shape ({self.rows},), each 0 or more")
         other = copy.copy(self)
-        other.groups = groups
+        other.groups = torch.unique(groups, return_inverse=True)[1]
         return other
 
     def renamed(self, name: str) -> StoredDataset:

@@ -114,6 +114,8 @@ def test_none_and_not_a_number_are_no_person():
 
 def test_groups_go_with_their_rows(tmp_path, monkeypatch):
     data = dataset().grouped(torch.tensor(NUMBERS))
+    customers = torch.tensor([10**15 + 7 * number for number in NUMBERS])  # numbers as a shop has them
+    assert dataset().grouped(customers).groups.tolist() == NUMBERS
     assert data.subset([5, 0]).groups.tolist() == [1, 0] and data.renamed("b").groups is data.groups
     assert [block.groups.tolist() for block in data.blocks(3)] == [NUMBERS[:3], NUMBERS[3:6], NUMBERS[6:]]
     assert files.transformed(data, lambda x: 2 * x, 2).groups.tolist() == NUMBERS
