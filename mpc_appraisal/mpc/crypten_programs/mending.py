@@ -12,6 +12,7 @@ from types import ModuleType
 from mpc_appraisal.mpc.backends.fast import FastSession
 from mpc_appraisal.mpc.crypten_programs import (
     communicator,
+    configuration,
     encoding,
     exporting,
     generators,
@@ -29,6 +30,7 @@ from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES
 
 MENDED = (
+    configuration,
     encoding,
     generators,
     objects,
