@@ -55,6 +55,20 @@ class PlainTensor(crypten.CrypTensor):
     def _ltz(self):
         return PlainTensor(self._tensor < 0)
 
+    def argmax(self, dim=None, keepdim=False, one_hot=True):
+        """Return the first of the largest elements, where CrypTen draws one of them."""
+        index = self._tensor.argmax(dim, keepdim=keepdim) if dim is not None else self._tensor.argmax()
+        if not one_hot:
+            return PlainTensor(index)
+        whole = self._tensor.flatten() if dim is None else self._tensor
+        place, along = (index.reshape(1), 0) if dim is None else (whole.argmax(dim, keepdim=True), dim)
+        return PlainTensor(torch.zeros_like(whole).scatter(along, place, 1.0).reshape(self._tensor.shape))
+
+    def max(self, dim=None, keepdim=False, one_hot=True):
+        if dim is None:
+            return PlainTensor(self._tensor.max())
+        return PlainTensor(self._tensor.amax(dim, keepdim=keepdim)), self.argmax(dim, keepdim, one_hot)
+
     def softmax(self, dim, **options):
         return PlainTensor(self._tensor.softmax(dim))
 
