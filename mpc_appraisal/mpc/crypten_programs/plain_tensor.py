@@ -85,16 +85,16 @@ class PlainTensor(crypten.CrypTensor):
         return PlainTensor(self._tensor.rsqrt())
 
     def conv1d(self, kernel, *arguments, **options):
-        return PlainTensor(torch.conv1d(self._tensor, _plain(kernel), *arguments, **options))
+        return PlainTensor(torch.conv1d(self._tensor, _as_double(kernel), *arguments, **options))
 
     def conv2d(self, kernel, *arguments, **options):
-        return PlainTensor(torch.conv2d(self._tensor, _plain(kernel), *arguments, **options))
+        return PlainTensor(torch.conv2d(self._tensor, _as_double(kernel), *arguments, **options))
 
     def conv_transpose1d(self, kernel, *arguments, **options):
-        return PlainTensor(torch.conv_transpose1d(self._tensor, _plain(kernel), *arguments, **options))
+        return PlainTensor(torch.conv_transpose1d(self._tensor, _as_double(kernel), *arguments, **options))
 
     def conv_transpose2d(self, kernel, *arguments, **options):
-        return PlainTensor(torch.conv_transpose2d(self._tensor, _plain(kernel), *arguments, **options))
+        return PlainTensor(torch.conv_transpose2d(self._tensor, _as_double(kernel), *arguments, **options))
 
     def avg_pool2d(self, kernel_size, stride=None, padding=0, ceil_mode=False):
         return PlainTensor(torch.nn.functional.avg_pool2d(self._tensor, kernel_size, stride, padding, ceil_mode))
