@@ -109,7 +109,8 @@ class CryptenStudy(Study):
         facts = {"tests": f"those of {ARCHIVE} that fit two parties"}
         return page.render(
             "studies/crypten/report.md.jinja", folder, STEM, {"crypten-suite": drawing(totals)}, lines=lines,
-            totals=totals, differing=differing(tests), cut=shortened(tests), goal=GOAL, words=WORDS,
+            totals=totals, differing=differing(tests), cut=shortened(tests), goal=GOAL,
+            unfinished=[line for line in lines if not finished(line)], words=WORDS,
             facts=run_facts(about, facts, self.name),
         )  # fmt: skip
 
@@ -130,6 +131,11 @@ def table(rows: Sequence[Row]) -> list[dict]:
             tests = max(sum(sides[side].values()) for side in (COMPATIBLE, ENGINE))
             lines.append({"file": file, "tests": tests, **sides})
     return lines
+
+
+def finished(line: dict) -> bool:
+    """Return whether all tests of a file were run on both sides that can run them."""
+    return all(sum(line[side].values()) == line["tests"] for side in (COMPATIBLE, ENGINE))
 
 
 def shortened(rows: Sequence[Row]) -> list[dict]:
