@@ -27,6 +27,16 @@ def error(secret: Any, right: torch.Tensor) -> float:
 
 
 X, ROWS = (4, 6), torch.tensor([0, 0, 1])
+CUBIC = torch.tensor([0.5, -1.0, 0.25])
+
+
+def cubic(x: Any) -> Any:
+    """Twice x / 2 - x^2 + x^3 / 4, of a plain or a secret tensor."""
+    if torch.is_tensor(x):
+        return 2 * (x / 2 - x**2 + x**3 / 4)
+    return x.polynomial(CUBIC).add(x.polynomial(CUBIC))
+
+
 EXPRESSIONS = {
     "x[:2]": lambda x: x[:2],
     "x[1, 2:]": lambda x: x[1, 2:],
@@ -41,6 +51,7 @@ EXPRESSIONS = {
     "take along an axis": lambda x: x[:, ROWS] if torch.is_tensor(x) else x.take(ROWS, 1),
     "permute": lambda x: x.reshape(2, 2, 6).permute(0, -1, 1).mul(2),
     "prod": lambda x: x.prod(1),
+    "polynomial": cubic,
     "x ** 2": lambda x: x**2,
     "2 / x": lambda x: 2 / (x * x + 1),
     "x * (x > 0)": lambda x: x * (x > 0),
@@ -67,6 +78,11 @@ def gradients(crypten: Any) -> dict[str, float]:
         right.backward(weights.double())
         value.backward(crypten.cryptensor(weights))
         found[name] = max(error(value, right.detach()), error(secret.grad, plain.grad))
+    x = crypten.cryptensor(drawn(*X), requires_grad=True)
+    x.polynomial(crypten.cryptensor(CUBIC)).sum().backward()
+    plain = drawn(*X).double().requires_grad_()
+    (cubic(plain) / 2).sum().backward()
+    found["polynomial with secret coefficients"] = error(x.grad, plain.grad)
     return found
 
 
