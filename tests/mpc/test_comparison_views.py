@@ -13,6 +13,8 @@ from three import run
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all
 from mpc_appraisal.mpc.protocols.maximum import maximum
+from mpc_appraisal.mpc.protocols.real_functions import exponential_of, logarithm, root
+from mpc_appraisal.mpc.protocols.secret_division import quotient
 from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_log_softmax, unbounded_softmax
 from mpc_appraisal.mpc.ring.prg import Stream
 
@@ -45,6 +47,10 @@ GATES = {
     "maximum": (lambda e, s: maximum(e, s), 1),
     "softmax without a bound": (lambda e, s: unbounded_softmax(e, s, 36, 2.0**30), 1 << 30),
     "logarithm with a floor": (lambda e, s: unbounded_log_softmax(e, s, 36, 2.0**30, floor=True)[0], 1),
+    "quotient": (lambda e, s: quotient(e, s, s.flip(1)), 1 << 30),
+    "exponential of any number": (lambda e, s: exponential_of(e, s), 1 << 30),
+    "logarithm of any number": (lambda e, s: logarithm(e, s), 1 << 30),
+    "root of any number": (lambda e, s: root(e, s), 1 << 30),
     "none negative": (lambda e, s: comparison.none_negative(e, s.reshape(-1)), 1 << 30),
 }
 
