@@ -178,15 +178,13 @@ def links(role: str, address: str, places: list | None, certificates: str | None
     yield through_relay
 
 
-def measure(turns: int, steps: int, far_steps: int) -> list[Row]:
-    """Return the rows of all ways on loopback, turn by turn, and of those on the engine at a delay."""
-    rows = []
+def measure(turns: int, steps: int, far_steps: int) -> Iterator[list[Row]]:
+    """Yield the rows of all ways on loopback, turn by turn, and then of those on the engine at a delay."""
     for turn in range(turns):
-        near = {"network": LOOPBACK, "turn": turn}
-        rows.append(launch_parties(stock_party, steps=steps)[MODEL_OWNER] | near)
         order = list(ENGINE[:: (-1) ** turn])
-        found = launch_parties(engine_party, steps=steps, order=order, places=None, certificates=None)
-        rows += [row | near for row in found[MODEL_OWNER]]
+        found = launch_parties(engine_party, steps=steps, order=order, places=None, certificates=None)[MODEL_OWNER]
+        found.append(launch_parties(stock_party, steps=steps)[MODEL_OWNER])
+        yield [{"part": "steps", "network": LOOPBACK, "turn": turn} | row for row in found]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_trial(folder / "certificates")
@@ -195,9 +193,8 @@ def measure(turns: int, steps: int, far_steps: int) -> list[Row]:
             found = launch_parties(
                 engine_party, steps=far_steps, order=list(ENGINE), places=places,
                 certificates=str(folder / "certificates"),
-            )  # fmt: skip
-    rows += [row | {"network": FAR, "turn": 0} for row in found[MODEL_OWNER]]
-    return [{"part": "steps"} | row for row in rows]
+            )[MODEL_OWNER]  # fmt: skip
+    yield [{"part": "steps", "network": FAR, "turn": 0} | row for row in found]
 
 
 def table(rows: Sequence[Row], network: str) -> list[dict[str, Any]]:
