@@ -139,6 +139,7 @@ class VarianceGradient(AutogradFunction):
 class PolynomialGradient(AutogradPolynomial):
     @staticmethod
     def forward(ctx, input, coeffs, func="mul"):
+        ctx.mark_non_differentiable(coeffs)
         own = torch.tensor(coeffs) if isinstance(coeffs, (list, tuple)) else coeffs.clone()  # they may be encrypted
         return AutogradPolynomial.forward(ctx, input, own, func)
 
