@@ -33,7 +33,7 @@ from mpc_appraisal.mpc.protocols.asked_engine import AskedEngine
 STOCK, PUSHED, ASKED, AHEAD = "stock CrypTen", "pushed script", "asked", "asked, with prediction"
 ENGINE = (PUSHED, ASKED, AHEAD)
 LAYERS, BATCH, RATE = (100, 64, 10), 64, 0.1
-DELAY_MS = 10.0
+DELAY_MS, STOCK_STEPS = 10.0, 6
 LOOPBACK, FAR = "loopback", f"{DELAY_MS:g} ms one way, TLS"
 GOALS = (1.15, 5.0)  # at most so many times the seconds of the pushed script, and as many times faster than stock
 KEYS = {"part", "network", "turn", "way", "seconds", "bytes", "rounds", "messages", "wasted", "loss"}
@@ -183,7 +183,7 @@ def measure(turns: int, steps: int, far_steps: int) -> Iterator[list[Row]]:
     for turn in range(turns):
         order = list(ENGINE[:: (-1) ** turn])
         found = launch_parties(engine_party, steps=steps, order=order, places=None, certificates=None)[MODEL_OWNER]
-        found.append(launch_parties(stock_party, steps=steps)[MODEL_OWNER])
+        found.append(launch_parties(stock_party, steps=min(steps, STOCK_STEPS))[MODEL_OWNER])
         yield [{"part": "steps", "network": LOOPBACK, "turn": turn} | row for row in found]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -205,10 +205,8 @@ def table(rows: Sequence[Row], network: str) -> list[dict[str, Any]]:
         if some:
             keys = ("seconds", "bytes", "rounds", "messages", "wasted", "loss")
             lines.append({"way": way} | {key: median(row[key] for row in some) for key in keys})
-    pushed = next(line["seconds"] for line in lines if line["way"] == PUSHED)
-    for line in lines:
-        line["times"] = line["seconds"] / pushed
-    return lines
+    pushed = [line["seconds"] for line in lines if line["way"] == PUSHED]
+    return [line | {"times": line["seconds"] / pushed[0]} for line in lines] if pushed else []
 
 
 def drawing(lines: Sequence[dict[str, Any]]) -> Figure:

@@ -36,7 +36,7 @@ class CryptenStudy(Study):
     summary = "CrypTen's own tests over the engine, and over CrypTen itself"
     text = __doc__
     parts = ("suite", "steps", "functions")
-    seeds = (1, 3)  # turns of the steps
+    seeds = (1, 2)  # turns of the steps
 
     def options(self, parser) -> None:
         parser.add_argument("--crypten-source", type=Path, metavar="DIR", help=f"the unpacked {ARCHIVE}")
@@ -51,7 +51,7 @@ class CryptenStudy(Study):
         if "suite" in run.parts:
             self._measure_suite(run)
         if "steps" in run.parts:
-            counts = (3, 3) if run.args.small else (9, 4)
+            counts = (3, 3) if run.args.small else (15, 3)
             about = {"part": "about", "size": run.size.name} | run.about(data=False)
             rows = [about]
             for found in steps.measure(run.size.seeds, *counts):

@@ -48,13 +48,13 @@ class AskedEngine(Engine):
         if name in DROPS:
             self._queue.append(self.repetition.dropped(name, arguments))
             return
-        self._end_request()
-        step, places = self.repetition.made(name, arguments), self._present()
+        places = self._end_request()
+        step = self.repetition.made(name, arguments)
         if step.texts and self._since is None:
             self._since = places, step.before
-        self._skip(step.wasted)
         self._queue.extend(step.texts)
-        self._begun = self._present()
+        self._skip(step.wasted)
+        self._begun = self._present() if step.wasted else places
         if step.urgent:
             self._send_requests()
 
@@ -99,13 +99,17 @@ class AskedEngine(Engine):
     def _present(self) -> Places:
         return self.streams["mask"].position, self.streams["triple"].position, self._shares
 
-    def _end_request(self) -> None:
-        """Record what the last request has taken."""
-        if self._begun is not None:
-            mask, triple, share = (now - then for now, then in zip(self._present(), self._begun, strict=True))
-            self.repetition.took(Consumption(mask, triple, share, tuple(self._corrections)))
+    def _end_request(self) -> Places:
+        """Record what the last request has taken; return where this owner is now."""
+        places, begun = self._present(), self._begun
+        if begun is not None:
+            taken = Consumption(
+                *[now - then for now, then in zip(places, begun, strict=True)], tuple(self._corrections)
+            )
+            self.repetition.took(taken)
             self._corrections.clear()
             self._begun = None
+        return places
 
     def _expect(self, count: int, message: tuple[tuple[int, ...], torch.dtype]) -> None:
         """Note that a share of `count` bytes is taken now, for which the model owner receives `message`."""

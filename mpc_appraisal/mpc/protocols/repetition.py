@@ -40,6 +40,7 @@ HISTORY = 1 << 16  # After so many requests what has been seen is forgotten.
 FIRST_WIRE = 1 << 32  # Numbers of the wire begin above the program's own, so that neither is taken for the other.
 DROPS = {"mask": "free", "rows": "free"}  # what drops a mask that a request has made; else it is `forget`
 MARK = json.dumps("\0")
+MASK = object()  # stands for a mask among a form's arguments
 ELEMENT_BYTES = 8
 
 
@@ -79,6 +80,14 @@ class Entry(NamedTuple):
     slots: tuple[Slot, ...]
 
 
+class Form(NamedTuple):
+    """What requests of one form have in common: the name, the JSON between their masks, and the other arguments."""
+
+    name: str
+    pieces: tuple[str, ...]
+    arguments: list[Any]
+
+
 class Step(NamedTuple):
     """What to do about a request that the program has made.
 
@@ -111,7 +120,7 @@ class Repetition:
         self.used_requests = self.wasted_requests = 0
         self.used_elements = self.wasted_elements = 0.0
         self._numbers: dict[Any, int] = {}  # the number of each form
-        self._forms: list[tuple[str, tuple[str, ...]]] = []  # each form's name, and its JSON between its masks
+        self._forms: list[Form] = []
         self._taken: dict[int, Consumption] = {}  # by form
         self._slots: dict[int, Slot] = {}  # by the program's own numbers
         self._alive: set[int] = set()  # masks that the dealer has, by the wire's numbers
@@ -148,24 +157,44 @@ class Repetition:
         """Follow one request of the program that is no drop; return what to do."""
         place, before = self.count, len(self._ahead)
         keys = [a for a in arguments if type(a) is Key]
+        if self._ahead and self._is_next(name, arguments, keys):
+            return self._hit(keys, before)
         text = json.dumps([name, *("\0" if type(a) is Key else a for a in arguments)])
         known = [self._slots.get(key) for key in keys]
         form = self._form(name, text, known)
-        if self._ahead and self._repeats(self._ahead[0], form, known):
-            entry, texts, wasted = self._ahead.popleft(), [], []
-            self._elements -= self._taken[form].elements
-            self._hits += 1
-        else:
-            wasted, texts = self._thrown_away() if self._ahead else ([], [])
-            fresh = iter([(form, k) for k in range(len(keys))])
-            entry = Entry(form, tuple(s or Slot(self._new_wire(), place, next(fresh)) for s in known))
-            texts.append(self._text(entry))
-            self._enter(entry, place)
-            before = len(wasted)
+        wasted, texts = self._thrown_away() if self._ahead else ([], [])
+        fresh = iter([(form, k) for k in range(len(keys))])
+        entry = Entry(form, tuple(s or Slot(self._new_wire(), place, next(fresh)) for s in known))
+        texts.append(self._text(entry))
+        self._enter(entry, place)
         self._slots.update(zip(keys, entry.slots, strict=True))
         self._remember(entry)
         more = self._more() if self.predicts else []
-        return Step(before, wasted, [*texts, *more], bool(more))
+        return Step(len(wasted), wasted, [*texts, *more], bool(more))
+
+    def _is_next(self, name: str, arguments: Sequence[Any], keys: Sequence[Key]) -> bool:
+        """Return whether the request is the first one that was asked ahead."""
+        entry = self._ahead[0]
+        form = self._forms[entry.form]
+        if name != form.name or [MASK if type(a) is Key else a for a in arguments] != form.arguments:
+            return False
+        place = self.count
+        for key, slot in zip(keys, entry.slots, strict=True):
+            known = self._slots.get(key)
+            if slot.made != place if known is None else slot.wire != known.wire:
+                return False
+        return True
+
+    def _hit(self, keys: Sequence[Key], before: int) -> Step:
+        """Follow a request of the program that was asked ahead."""
+        entry = self._ahead.popleft()
+        self._elements -= self._taken[entry.form].elements
+        self._hits += 1
+        if keys:
+            self._slots.update(zip(keys, entry.slots, strict=True))
+        self._remember(entry)
+        more = self._more()
+        return Step(before, [], more, bool(more))
 
     def dropped(self, name: str, arguments: Sequence[Any]) -> str:
         """Follow a request by which the program drops masks; return its JSON."""
@@ -199,11 +228,12 @@ class Repetition:
         form = text, tuple(None if slot is None else slot.form for slot in known)
         number = self._numbers.setdefault(form, len(self._forms))
         if number == len(self._forms):
-            self._forms.append((name, tuple(text.split(MARK))))
+            arguments = [MASK if a == "\0" else a for a in json.loads(text)[1:]]
+            self._forms.append(Form(name, tuple(text.split(MARK)), arguments))
         return number
 
     def _text(self, entry: Entry) -> str:
-        first, *rest = self._forms[entry.form][1]
+        first, *rest = self._forms[entry.form].pieces
         return first + "".join(f"{slot.wire}{piece}" for slot, piece in zip(entry.slots, rest, strict=True))
 
     def _new_wire(self) -> int:
@@ -225,12 +255,6 @@ class Repetition:
         for child in self._children.pop(wire, []):
             self._bury(child)
 
-    @staticmethod
-    def _repeats(expected: Entry, form: int, known: Sequence[Slot | None]) -> bool:
-        return expected.form == form and all(
-            slot is None or slot.wire == other.wire for slot, other in zip(known, expected.slots, strict=True)
-        )
-
     # -- what is ahead ---------------------------------------------------------------------------------------------
     def _thrown_away(self) -> tuple[list[Consumption], list[str]]:
         """Throw away what is ahead; return what was taken for it, and the requests that drop its masks."""
@@ -242,7 +266,7 @@ class Repetition:
             self.wasted_elements += taken.elements
             for slot in entry.slots:
                 if slot.made == place:
-                    drop = DROPS.get(self._forms[entry.form][0], "forget")
+                    drop = DROPS.get(self._forms[entry.form].name, "forget")
                     drops.append(json.dumps([drop, slot.wire if drop == "free" else [slot.wire]]))
                     self._bury(slot.wire)
         self._ahead.clear()
