@@ -126,11 +126,15 @@ def offered(folder: Path) -> list[bytes]:
 
 def counted(folder: Path) -> list[bytes]:
     Taken(folder / "seed.taken").take("standard", "a" * 64, "b" * 64, "c" * 64, 1, 2, NOON)
-    return [(folder / "seed.taken").read_bytes()]
+    first, second = (folder / "seed.taken").read_bytes().splitlines()
+    written(folder / "first.line", first)
+    return [second]
 
 
 def in_taken(data: bytes, folder: Path) -> int:
-    return Taken(written(folder / "seed.taken", data)).count("standard", NOON)  # its head lies beside it
+    """Read the count with `data` as its second line; its head lies beside it."""
+    lines = (folder / "first.line").read_bytes() + b"\n" + data + b"\n"
+    return Taken(written(folder / "seed.taken", lines)).count("standard", NOON)
 
 
 def private_salt(path: Path) -> bytes:
