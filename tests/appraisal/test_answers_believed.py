@@ -14,7 +14,7 @@ from mpc_appraisal.appraisal import questions
 from mpc_appraisal.appraisal.agreement import Agreed, make_request
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in
 from mpc_appraisal.appraisal.plan import ModelOwnerInput
-from mpc_appraisal.appraisal.questions import questions_of
+from mpc_appraisal.appraisal.questions import inputs_of, questions_of
 from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.release import Best, Outcome
@@ -156,6 +156,6 @@ def test_an_old_ledgers_answer_is_still_found_and_a_new_ledger_holds_no_bare_has
     plan, (facts, published) = new.plan(), new.published()
     request = make_request(plan, facts, published, dict.fromkeys(facts))
     own = replace(new.own(DATA_OWNER), controls=replace(new.own(DATA_OWNER).controls, ledgers=None))
-    inputs = consent_module.inputs_of(new.own(MODEL_OWNER))
+    inputs = inputs_of(new.own(MODEL_OWNER))
     bare = questions_of(DATA_OWNER, plan, own, facts, inputs, request)[KEY]
     assert bare.subject == lines[1]["subject"] and isinstance(new.own(MODEL_OWNER), ModelOwnerInput)

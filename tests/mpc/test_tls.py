@@ -30,6 +30,17 @@ def test_a_message_replayed_on_the_wire_is_refused(trial):
             link.close()
 
 
+def test_a_party_that_has_left_is_still_known_by_its_key(trial):
+    links = connected(trial)
+    own = {role: link.certified(role) for role, link in links.items()}
+    links[MODEL_OWNER].abort("an error ended its program")
+    for link in links.values():
+        link.close()
+    for link in links.values():
+        assert {role: link.certified(role) for role in links} == own
+    assert len(set(own.values())) == 3
+
+
 def test_large_messages_both_ways_at_once(trial):
     links, sent = connected(trial), torch.arange(5 << 20)
     try:

@@ -137,8 +137,8 @@ class Listener:
 
     def _admit(self, sock: ssl.SSLSocket, deadline: float) -> bool:
         """Read a newcomer's greeting, grant or refuse its role, and return whether the connection is kept."""
-        role = certified_role(sock)
-        incoming, outgoing = Incoming(sock), Outgoing(sock)
+        role, key = certified_role(sock), _shown_key(sock)
+        incoming, outgoing = Incoming(sock, key), Outgoing(sock, key)
         hello = read_hello(incoming, deadline)
         claimed, use, instance = hello.get("role"), hello.get("use"), str(hello.get("instance"))
         if use not in USES:
@@ -213,10 +213,18 @@ def read_hello(incoming: Incoming, deadline: float) -> Hello:
         raise FrameError("sent no greeting") from error
 
 
+def _shown_key(sock: ssl.SSLSocket) -> str:
+    """Return the SHA-256 of the certificate key that the peer has shown, right after the handshake."""
+    return key_digest(x509.load_der_x509_certificate(sock.getpeercert(True)))
+
+
 def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
     """Return what is wrong if the two connections of one party show different keys, or None if both show one key."""
-    keys = {key_digest(x509.load_der_x509_certificate(half.sock.getpeercert(True))) for half in halves.values()}
-    return None if len(keys) == 1 else "certificates of two keys on its two connections; expected one key"
+    return (
+        None
+        if len({half.key for half in halves.values()}) == 1
+        else "certificates of two keys on its two connections; expected one key"
+    )
 
 
 def dial(
@@ -305,7 +313,8 @@ def _connect(
         sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
         deadline = time.monotonic() + patience
         _shake_hands(sock, deadline)
-        incoming, outgoing = Incoming(sock), Outgoing(sock)
+        key = _shown_key(sock)
+        incoming, outgoing = Incoming(sock, key), Outgoing(sock, key)
         outgoing.send(Kind.MESSAGE, json.dumps(hello).encode())
         read_hello(incoming, deadline)
     except BaseException:

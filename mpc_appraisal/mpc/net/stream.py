@@ -49,11 +49,12 @@ class Incoming:
         heard: The time of the last byte, on the monotonic clock.
         held: The header of a frame whose payload has not been read yet, or None.
         ended: True once nothing more will come.
+        key: The SHA-256 of the certificate key that the peer showed; a connection that has ended no longer tells it.
     """
 
-    def __init__(self, sock: ssl.SSLSocket):
+    def __init__(self, sock: ssl.SSLSocket, key: str = ""):
         sock.setblocking(False)
-        self.sock, self.lock = sock, threading.Lock()
+        self.sock, self.key, self.lock = sock, key, threading.Lock()
         self.heard, self.held, self.ended = time.monotonic(), None, False
         self._bytes, self._filled, self._next = bytearray(HEADER.size), 0, 0
         self._poll = select.poll()
@@ -162,11 +163,12 @@ class Outgoing:
 
     Attributes:
         broken: The time at which the connection was found broken, on the monotonic clock, or None.
+        key: The SHA-256 of the certificate key that the peer showed.
     """
 
-    def __init__(self, sock: ssl.SSLSocket):
+    def __init__(self, sock: ssl.SSLSocket, key: str = ""):
         sock.setblocking(False)
-        self.sock, self.broken = sock, None
+        self.sock, self.key, self.broken = sock, key, None
         self._queue: deque[memoryview] = deque()
         self._waiting, self._finishing, self._sequence = 0, False, 0
         self._cond = threading.Condition()

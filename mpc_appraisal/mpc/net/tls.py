@@ -183,7 +183,7 @@ class TlsLink(FailureDetector):
     def certified(self, role: str) -> str | None:
         if role == self.role:
             return key_digest(x509.load_pem_x509_certificate(self._certificates.certificate.read_bytes()))
-        return key_digest(x509.load_der_x509_certificate(self._peers[role].incoming.sock.getpeercert(True)))
+        return self._peers[role].incoming.key
 
     # -- losses ----------------------------------------------------------------------------------------------------
     def _peer_error(self, peer: Peer, error: Exception) -> PeerError:
