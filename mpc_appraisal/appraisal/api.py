@@ -33,7 +33,7 @@ from mpc_appraisal.appraisal.plan import (
     needs,
 )
 from mpc_appraisal.appraisal.preparation import Prepared, check_persons, classes_of, prepare, transformed, uses_model
-from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
+from mpc_appraisal.appraisal.sessions import Join, Session
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError

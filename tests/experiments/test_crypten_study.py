@@ -15,7 +15,7 @@ import torch
 from processes import stretched
 
 from experiments.studies.crypten import functions, suite
-from experiments.studies.crypten.study import STUDY, differing, table
+from experiments.studies.crypten.study import STUDY, differing, shortened, table
 from experiments.studies.crypten.suite_source import LINK, SHA256, NoIndexError, fetched, source_folder
 from experiments.studies.crypten.suite_worker import COMPATIBLE, CUT, ENGINE, INSTALLED, CutLoops, cause, some_of
 from mpc_appraisal.common.errors import InputError
@@ -128,6 +128,26 @@ def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
     assert calls == [[ENGINE, "source", "test_optim", "0", "T.a"]]
     assert [(each["test"], each["outcome"]) for each in rows] == [("T.a", "failed"), ("T.b", "passed")]
     assert suite.run_suite(Path("source"), tmp_path / "new", [ENGINE], ["test_optim"], until=0.0) == []
+
+
+LOOPS = """
+for a in SIZES:
+    for b, c in itertools.product([1, 2, 3], repeat=2):
+        seen.append((a, b, c))
+for d in range(5):
+    seen.append(d)
+"""
+
+
+def test_loops_over_sizes_are_cut_and_others_are_not():
+    names = {"SIZES": (10, 20, 30), "itertools": itertools, "seen": [], CUT: some_of}
+    exec(compile(CutLoops(2).visit(ast.parse(LOOPS)), "loops", "exec"), names)
+    combinations = [(1, 1), (2, 2), (3, 3)]
+    assert names["seen"] == [(a, *pair) for a in (10, 30) for pair in combinations] + list(range(5))
+    assert some_of({"a": 1, "b": 2, "c": 3}, 2) == {"a": 1, "b": 2, "c": 3} and some_of([1, 2], 2) == [1, 2]
+    assert shortened([row(ENGINE, "T.a", "passed") | {"cut": 2}, *ROWS]) == [
+        {"file": "test_binary", "tests": 1, "most": 2}
+    ]
 
 
 def function_row(side: str, case: functions.Case, error: float | None) -> dict:

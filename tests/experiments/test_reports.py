@@ -24,7 +24,7 @@ from mpc_appraisal.reporting.figures import save
 
 ROOT = Path(__file__).resolve().parents[2]
 STEMS = {
-    "crypten": ("steps",),
+    "crypten": ("crypten", "functions", "steps"),
     "engine": ("engine", "rows", "models"),
     "extraction": ("extraction",),
     "inflation": ("inflation",),

@@ -92,8 +92,9 @@ def one(places: Places, id: str) -> dict[str, Any]:
     """Return what the page of one request shows. Raises InputError where there is no such request, or a damaged one."""
     pending = RequestQueue(places.requests).read(id)
     found: dict[str, Any] = {"row": _row(pending), "words": WORDS[pending.state], "open": pending.state in OPEN}
-    found |= {"text": unwrapped(pending.request.text()), "digest": pending.request.digest, "most": MOST}
+    found |= {"sections": sections(pending.request.text()), "digest": pending.request.digest, "most": MOST}
     found |= {"counterparty": pending.counterparty, "costs": [], "bad": [], "error": "", "adds_up": ADDS_UP}
+    found["note"] = shown(pending.note, 4000)
     if found["open"]:
         try:
             found["costs"], found["bad"] = previews(pending.request, pending.counterparty, places.ledger_files())

@@ -139,8 +139,8 @@ class VarianceGradient(AutogradFunction):
 class PolynomialGradient(AutogradPolynomial):
     @staticmethod
     def forward(ctx, input, coeffs, func="mul"):
-        ctx.mark_non_differentiable(coeffs)
-        own = torch.tensor(coeffs) if isinstance(coeffs, (list, tuple)) else coeffs.clone()  # they may be encrypted
+        ctx.mark_non_differentiable(coeffs)  # The autograd asks for this very object, if it is secret.
+        own = torch.tensor(coeffs) if isinstance(coeffs, (list, tuple)) else coeffs.clone()
         return AutogradPolynomial.forward(ctx, input, own, func)
 
 

@@ -295,7 +295,7 @@ class EngineReLU(AutogradReLU):
 
     @staticmethod
     def forward(ctx, input):
-        engine = _bridged() if isinstance(input, crypten.mpc.MPCTensor) else None
+        engine = _comparing() if isinstance(input, crypten.mpc.MPCTensor) else None
         if engine is None:
             return AutogradReLU.forward(ctx, input)
         share, bits = from_crypten(input)
