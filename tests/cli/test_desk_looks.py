@@ -13,6 +13,8 @@ from devtools import Chromium
 from mpc_appraisal.cli.desk.server import bind
 from mpc_appraisal.governance.approval.queue import RequestQueue
 
+# Only a browser knows colours, widths and labels as they are drawn, and no Python package brings Chromium. Without it,
+# test_desk.py still checks each page's forms, headings and words with Flask's client.
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 LEGIBLE, LARGE, BOUNDARY = 4.5, 3.0, 3.0  # the least contrasts of WCAG 2.2, level AA: 1.4.3 and 1.4.11
 TARGET = 24  # pixels, the least height of what is clicked outside of a text (2.5.8)

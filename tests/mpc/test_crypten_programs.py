@@ -12,7 +12,7 @@ from processes import HERE, ROLES, Processes, free_port
 OWNERS = list(ROLES[:2])
 SCRIPT = [sys.executable, str(HERE / "crypten_party.py")]
 MENDED = ("decode", "products", "large_products", "ties", "refusals", "sources", "divisions", "statistics", "openings",
-          "streams", "dropout", "objects", "pickles", "modules", "caches", "verbs", "labels")  # fmt: skip
+          "streams", "dropout", "objects", "pickles", "modules", "shares", "caches", "verbs", "labels")  # fmt: skip
 STOCK = ("decode", "products", "large_products", "ties", "refusals", "divisions", "statistics", "streams", "labels")
 
 
@@ -159,6 +159,13 @@ def test_a_module_comes_without_its_weights_and_of_registered_classes_alone(mend
     (one, _), (other, _) = mended["modules"]
     assert one[0] == "nothing" and "crypten_cases.Named', which is not registered here" in other[0]
     assert one[1:3] == other[1:3] == ["Named", 3] and one[3] > 0 and other[3] == 0 and one[4] == other[4] == 0
+
+
+def test_shares_that_each_party_has_saved_come_back_from_its_own_file(mended):
+    (one, _), (other, _) = mended["shares"]
+    assert one[0] == other[0] == [1.5, -2.0] and one[1] != other[1]
+    assert [(a + b) % 2**64 for a, b in zip(one[1], other[1], strict=True)] == [3 << 15, 2**64 - (2 << 16)]
+    assert one[2] == other[2] and one[2].startswith("InputError: load_from_party: f: got None; expected this party's")
 
 
 def test_tuples_that_were_dealt_ahead_are_used_once(mended):

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.common.errors import InputError
+
 PRODUCTS = 200_000
 
 
@@ -235,6 +237,21 @@ def modules(crypten: Any, rank: int) -> Any:
     file.seek(0)
     found = crypten.load_from_party(file if rank == 0 else None, src=0, model_class=Named)
     return [said, type(found).__name__, found.width, float(found.layer.weight.detach().abs().max()), found.src]
+
+
+def shares(crypten: Any, rank: int) -> Any:
+    """A secret that each party has saved comes back from its own file, and is no secret of one party alone."""
+    file = io.BytesIO()
+    crypten.save(crypten.cryptensor(torch.tensor([1.5, -2.0]), src=1), file)
+    file.seek(0)
+    found = crypten.load_from_party(file, encrypted=True)
+    own = found.share.tolist()
+    try:
+        crypten.load_from_party(encrypted=True)
+        said = "nothing"
+    except InputError as error:
+        said = f"{type(error).__name__}: {error}"
+    return [shown(found.get_plain_text()), own, said]
 
 
 def caches(crypten: Any, rank: int) -> Any:

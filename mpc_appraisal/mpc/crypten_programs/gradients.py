@@ -8,7 +8,6 @@ nothing else:
 |---|---|---|
 | prod | refused, if a gradient is wanted | recorded |
 | polynomial | its backward pass changes the caller's coefficients | they stay as they are |
-| avg_pool2d with ceil_mode | left out without a word, if a gradient is wanted | refused, as without a gradient |
 | x ** 2 | TypeError | pow |
 | sum, mean, var over several axes | refused in the backward pass | recorded |
 | var(unbiased=...) | divides by n for True and by n - 1 for False | as in torch |
@@ -17,8 +16,8 @@ nothing else:
 | conv_transpose1d, conv_transpose2d | the gradient is None | recorded |
 | x > y and all comparisons | a gradient of -1 reaches x, so that x * (x > 0) has a wrong one | none, as in torch |
 
-`index_gradients` mends what picks and moves elements, and `normalisation` mends batch normalisation and erf. The
-replaced names are internals of CrypTen 0.4.1.
+`index_gradients` mends what picks and moves elements, `pool_gradients` mends average pools, and `normalisation` mends
+batch normalisation and erf. The replaced names are internals of CrypTen 0.4.1.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ crypten = crypten_compat.load()
 from crypten.common.util import _grad_input_padding  # noqa: E402
 from crypten.gradients import (  # noqa: E402
     FUNCTION_REGISTRY,
-    AutogradAvgPool2D,
     AutogradConv1D,
     AutogradConv2D,
     AutogradFunction,
@@ -142,15 +140,6 @@ class PolynomialGradient(AutogradPolynomial):
         ctx.mark_non_differentiable(coeffs)  # The autograd asks for this very object, if it is secret.
         own = torch.tensor(coeffs) if isinstance(coeffs, (list, tuple)) else coeffs.clone()
         return AutogradPolynomial.forward(ctx, input, own, func)
-
-
-@register("avg_pool2d")
-class AveragePoolGradient(AutogradAvgPool2D):
-    @staticmethod
-    def forward(ctx, input, kernel_size, stride=None, padding=0, ceil_mode=False):
-        if ceil_mode:
-            raise NotImplementedError("avg_pool2d: ceil_mode is computed by crypten.nn.AvgPool2d alone")
-        return AutogradAvgPool2D.forward(ctx, input, kernel_size, stride=stride, padding=padding)
 
 
 @register("norm")

@@ -6,6 +6,8 @@ a divisor of a mean that differs from place to place is a public tensor.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch.nn import functional
 
@@ -20,6 +22,7 @@ from mpc_appraisal.mpc.crypten_programs.operators import (
     integers,
     is_secret,
 )
+from mpc_appraisal.mpc.crypten_programs.pool_windows import counted_part, widths_of
 from mpc_appraisal.mpc.crypten_programs.shape_operators import padded
 
 
@@ -124,32 +127,19 @@ class _Pool(Operator):
             return self.pooled(x.unsqueeze(2), kernel, stride, pads, dilation).squeeze(2)
         return self.pooled(x, kernel, stride, pads, dilation)
 
-    def _widths(self, x, kernel, stride, pads, dilation) -> list[list[int]]:
-        """Return the padding before and after both axes, with what `ceil_mode` adds for the last window."""
-        widths = []
-        for axis in range(2):
-            before, after = pads[axis], pads[axis + 2]
-            size, reach = x.size(axis + 2), dilation[axis] * (kernel[axis] - 1) + 1
-            spare = (size + before + after - reach) % stride[axis]
-            more = stride[axis] - spare if self.attributes["ceil_mode"] and spare else 0
-            steps = (size + before + after + more - reach) // stride[axis]
-            if more and steps * stride[axis] >= size + before:
-                more = 0  # PyTorch leaves out a window that would begin in the padding.
-            widths.append([before, after + more])
-        return widths
+    @abstractmethod
+    def pooled(self, x, kernel: list[int], stride: list[int], pads: list[int], dilation: list[int]):
+        """Return x pooled over its last two axes; `pads` are those before both axes, and then those after both."""
+
+    def _widths(self, x, *place) -> list[list[int]]:
+        return widths_of(x.size()[2:], *place, bool(self.attributes["ceil_mode"]))
 
 
 class AveragePool(_Pool):
     def pooled(self, x, kernel, stride, pads, dilation):
         widths = self._widths(x, kernel, stride, pads, dilation)
-        counted = torch.ones(1, 1, *x.size()[2:])
-        if self.attributes["count_include_pad"]:
-            counted = functional.pad(counted, (pads[1], pads[3], pads[0], pads[2]), value=1.0)
-            extra = [[0, widths[axis][1] - pads[axis + 2]] for axis in range(2)]
-        else:
-            extra = widths
-        counted = padded(counted, [[0, 0], [0, 0], *extra])
-        share = functional.avg_pool2d(counted, kernel, stride)  # the part of each window that the mean counts
+        counts = bool(self.attributes["count_include_pad"])
+        share = counted_part(x.size()[2:], kernel, stride, pads, widths, counts)
         x = padded(x, [[0, 0], [0, 0], *widths])
         if not is_secret(x):
             return functional.avg_pool2d(x, kernel, stride) / share.to(x.dtype)

@@ -10,7 +10,7 @@ the following, and nothing else:
 | AvgPool2d with ceil_mode, and adaptive pools of other sizes | refused | as PyTorch's |
 | a BatchNorm that is encrypted in evaluation | each party's own variance, so that shares do not fit | the source's |
 | crypten.cat of plain tensors | along the first axis, whatever `dim` says | along `dim` |
-| GroupNorm | NotImplementedError | computed |
+| GroupNorm | refused | computed |
 | Identity, Tanh, GELU, LeakyReLU, SiLU, LayerNorm | not there | as PyTorch's |
 """
 

@@ -25,6 +25,7 @@ from mpc_appraisal.mpc.crypten_programs import (
     layers,
     normalisation,
     objects,
+    pool_gradients,
     process_group,
     providers,
 )
@@ -41,6 +42,7 @@ MENDED = (
     functions,
     gradients,
     index_gradients,
+    pool_gradients,
     normalisation,
     graphs,
     layers,

@@ -74,14 +74,16 @@ def load_from_party(
     Args:
         f: the source's file, or its name.
         preloaded: the value itself, in place of a file.
-        encrypted: must be false.
+        encrypted: whether `f` is a file of shares, as `crypten.save` writes it, of which each party reads its own, so
+            that `src` means nothing. CrypTen itself refuses this.
         model_class: a class of modules that this party accepts, beside torch's own and registered ones.
         src: the rank of the source.
         load_closure: the function that reads the file.
         options: further arguments of this function.
 
     Raises:
-        InputError: the source has neither or both of `f` and `preloaded`, or there is no such source.
+        InputError: no file of shares is named, the source has neither or both of `f` and `preloaded`, or there is no
+            such source.
         TypeError: the source has loaded something else than a tensor or a module; both parties raise it.
         ForeignObjectError: the module of the other party is of a class that this one has not registered.
     """
@@ -89,7 +91,9 @@ def load_from_party(
 
     communicator = crypten.communicator.get()
     if encrypted:
-        raise NotImplementedError("load_from_party: shares are loaded by crypten.load")
+        if f is None:
+            raise InputError("load_from_party: f", None, "this party's file of shares, where encrypted is true")
+        return load(f, load_closure, **options)
     if not isinstance(src, int) or not 0 <= src < communicator.get_world_size():
         raise InputError("src", src, f"the rank of a party, below {communicator.get_world_size()}")
     if model_class is not None:

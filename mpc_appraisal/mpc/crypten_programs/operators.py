@@ -11,6 +11,7 @@ an unencrypted model, on axes that are an input (which they are since opset 13),
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +28,7 @@ OPERATORS: dict[str, type[Operator]] = {}
 """The modules by the operator's name in ONNX, those of the domain `crypten` included."""
 
 
-class Operator(crypten.nn.Module):
+class Operator(crypten.nn.Module, ABC):
     """A module that computes one operator. A class registers itself under its own name, and under `other_names`.
 
     Args:
@@ -53,8 +54,9 @@ class Operator(crypten.nn.Module):
     def forward(self, inputs):
         return self.compute(*inputs) if isinstance(inputs, (list, tuple)) else self.compute(inputs)
 
+    @abstractmethod
     def compute(self, *inputs):
-        raise NotImplementedError
+        """Return the operator's output, or a tuple of outputs, for inputs each of which may be secret."""
 
     def encrypt(self, mode=True, src=0):
         self.encrypted = mode  # An operator has no parameters of its own.

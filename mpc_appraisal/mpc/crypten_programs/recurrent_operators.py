@@ -7,6 +7,7 @@ directions, batch, hidden), the last hidden state (directions, batch, hidden) an
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -59,8 +60,16 @@ class _Recurrent(Operator):
         made = len(self._output_names)
         return results[:made] if made > 1 else results[0]
 
+    @abstractmethod
     def step(self, x: Any, state: list[Any], w: Any, r: Any, b: Any) -> list[Any]:
-        raise NotImplementedError
+        """Return the next hidden state, and for LSTM the next cell beside it, each (batch, size).
+
+        Args:
+            x: The inputs of one time, (batch, features).
+            state: The states before, in the same order.
+            w, r: The weights of inputs and of hidden states, whose last axis holds the gates.
+            b: Both biases in one, or None.
+        """
 
 
 def stacked(values: list[Any], dim: int = 0) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 from mpc_appraisal.mpc.crypten_programs.operators import Operator, integers, is_secret
 
@@ -19,8 +20,9 @@ class _Reduction(Operator):
             return x
         return self.reduced(x, axes or list(range(x.dim())), bool(self.attributes["keepdims"]))
 
+    @abstractmethod
     def reduced(self, x, axes: list[int], keepdim: bool):
-        raise NotImplementedError
+        """Return x reduced over `axes`, in ascending order, which stay as axes of length one if `keepdim`."""
 
 
 class ReduceSum(_Reduction):
