@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 
 PATIENCE = 60.0  # seconds to wait for a lock, where a caller does not say otherwise
 OWNER_ONLY = 0o600  # the mode of files that their owner alone may read
@@ -153,6 +154,29 @@ def locked(path: Path, busy: InputError | None = None, patience: float | None = 
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def folder_errors(name: str, folder: Path) -> Iterator[None]:
+    """Raise InputError under `name`, with the folder, in place of an error of the system in the `with` statement."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise InputError(name, f"{shown(str(folder))} ({error.strerror})", "a folder") from error
+    except OSError as error:
+        found = f"{shown(str(folder))} ({error.strerror or error})"
+        raise InputError(name, found, "a folder that can be read and written") from error
+
+
+@contextmanager
+def locked_folder(name: str, folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder of files, called `what` in errors, while the body of the `with` statement runs.
+
+    Raises InputError under `name` where another process holds it for too long, and as `folder_errors` does.
+    """
+    busy = InputError(name, f"{what} locked by another process", f"a lock within {PATIENCE:g} s")
+    with folder_errors(name, folder), locked(folder / ".lock", busy, PATIENCE):
+        yield
 
 
 def check_private(path: Path, name: str, what: str) -> None:

@@ -7,15 +7,13 @@ returns what to print.
 
 from __future__ import annotations
 
-import json
 import sys
 
 import torch
+from attended import attended
 
-from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.backends.asked import AskedSession, deal_asked
-from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.protocols.comparison import relu
 
@@ -105,12 +103,7 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
         session.close()
         return found
 
-    try:
-        print(json.dumps(attend(role, kind, None if relay else address, 240.0, lambda: None, run)))
-    except AppraisalError as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        return error.status
-    return 0
+    return attended(role, kind, None if relay else address, 240.0, run)
 
 
 if __name__ == "__main__":

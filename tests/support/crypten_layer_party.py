@@ -5,20 +5,18 @@ WHAT is `layers`, or `training` for all programs of `crypten_training`; both own
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
 
 import crypten_training
 import torch
+from attended import attended
 from crypten_layers import CASES, measured
 
-from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.backends.asked import AskedSession, deal_asked
 from mpc_appraisal.mpc.crypten_programs import mending
-from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.transport import Transport
 
 
@@ -77,12 +75,7 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tcp"
         session.close()
         return found
 
-    try:
-        print(json.dumps(attend(role, kind, address, 300.0, lambda: None, run)))
-    except AppraisalError as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        return error.status
-    return 0
+    return attended(role, kind, address, 300.0, run)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +28,14 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, hexadecimal, number, one_of, read_json, record, whole
-from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, remove_leftovers, sync_folder, write_whole
+from mpc_appraisal.common.storage import (
+    OWNER_ONLY,
+    folder_errors,
+    locked_folder,
+    remove_leftovers,
+    sync_folder,
+    write_whole,
+)
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.overlap_request import request_of
@@ -291,21 +297,11 @@ class RequestQueue:
         except FileNotFoundError:
             return None
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        busy = InputError("requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s")
-        with self._errors(), locked(self.folder / ".lock", busy, PATIENCE):
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked_folder("requests", self.folder, "a queue")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FileExistsError as error:
-            raise InputError("requests", f"{shown(str(self.folder))} ({error.strerror})", "a folder") from error
-        except OSError as error:
-            found = f"{shown(str(self.folder))} ({error.strerror or error})"
-            raise InputError("requests", found, "a folder that can be read and written") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return folder_errors("requests", self.folder)
 
 
 def _checked(name: str, content: bytes, schema: Schema) -> dict[str, Any]:

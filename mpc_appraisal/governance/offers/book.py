@@ -14,14 +14,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, read_json, record, zoned_time
-from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, write_whole
+from mpc_appraisal.common.storage import OWNER_ONLY, folder_errors, locked_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, stamp, utc_now
 from mpc_appraisal.governance.offers.offer import Offer
@@ -152,16 +151,8 @@ class OfferBook:
             raise InputError("offer.digest", shown(repr(digest)), "64 hex digits")
         return self.folder / EARLIER / f"{name}-{digest}.json"
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        busy = InputError("offers", "a folder locked by another process", f"a lock within {PATIENCE:g} s")
-        with self._errors(), locked(self.folder / ".lock", busy, PATIENCE):
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked_folder("offers", self.folder, "a folder")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            found = f"{shown(str(self.folder))} ({error.strerror or error})"
-            raise InputError("offers", found, "a folder that can be read and written") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return folder_errors("offers", self.folder)

@@ -77,13 +77,21 @@ def _dim_and_keepdim(arguments: tuple, options: dict) -> tuple[Any, bool]:
     return dim, bool(arguments[1] if len(arguments) > 1 else options.get("keepdim", False))
 
 
-@register("sum")
-class SumGradient(AutogradFunction):
-    @staticmethod
+def _over_axes(name: str) -> Any:
+    """Return the forward pass of CrypTen's function `name` over one axis, several or all."""
+
     def forward(ctx, input, *arguments, **options):
         dim, keepdim = _dim_and_keepdim(arguments, options)
         ctx.save_multiple_for_backward((input.size(), dim, keepdim and dim is not None))
-        return input.sum() if dim is None else input.sum(dim, keepdim=keepdim)
+        function = getattr(input, name)
+        return function() if dim is None else function(dim, keepdim=keepdim)
+
+    return staticmethod(forward)
+
+
+@register("sum")
+class SumGradient(AutogradFunction):
+    forward = _over_axes("sum")
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -93,11 +101,7 @@ class SumGradient(AutogradFunction):
 
 @register("mean")
 class MeanGradient(AutogradFunction):
-    @staticmethod
-    def forward(ctx, input, *arguments, **options):
-        dim, keepdim = _dim_and_keepdim(arguments, options)
-        ctx.save_multiple_for_backward((input.size(), dim, keepdim and dim is not None))
-        return input.mean() if dim is None else input.mean(dim, keepdim=keepdim)
+    forward = _over_axes("mean")
 
     @staticmethod
     def backward(ctx, grad_output):
